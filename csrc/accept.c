@@ -1,0 +1,472 @@
+#include "accept.h"
+
+#include <errno.h>
+
+#include "crc32c.h"
+#include "error.h"
+#include "reader.h"
+
+/* What a batch comes down to, once checked: one control record at most, then entries, then a hard state. */
+typedef struct plan {
+    lw_frame_type control; /* 0: none */
+    uint64_t cut_from;     /* TRUNCATE */
+    uint64_t term_before;  /* TRUNCATE: of the entry before cut_from */
+    bool purges_all;
+    lw_log_id cutoff;
+    const lw_entry *entries;
+    size_t count;
+    const lw_hard_state *hard_state;
+    uint64_t next; /* after the batch */
+} plan;
+
+/* ---- checking ---- */
+
+static int check_entries(const lw_wal *wal, const lw_entry *entries, size_t count, lw_error *error)
+{
+    for (size_t i = 0; i < count; i++) {
+        const lw_entry *entry = &entries[i];
+        uint64_t index = entry->index;
+        if (index < 1 || index > LW_MAX_INDEX)
+            return lw_fail_index(error, LW_INVALID_ENTRY, index, "an entry's index is 1..2^64-2");
+        if (entry->size > wal->options.max_entry_bytes)
+            return lw_fail_index(error, LW_ENTRY_TOO_LARGE, index, "the payload has %llu bytes, max_entry_bytes is %llu",
+                                 (unsigned long long)entry->size, (unsigned long long)wal->options.max_entry_bytes);
+        if (i == 0)
+            continue;
+        if (index != entries[i - 1].index + 1)
+            return lw_fail_index(error, LW_INVALID_ENTRY, index, "entry %llu follows entry %llu in the batch",
+                                 (unsigned long long)index, (unsigned long long)entries[i - 1].index);
+        if (entry->term < entries[i - 1].term)
+            return lw_fail_index(error, LW_INVALID_ENTRY, index, "term %llu follows term %llu; terms never decrease",
+                                 (unsigned long long)entry->term, (unsigned long long)entries[i - 1].term);
+    }
+    return LW_OK;
+}
+
+/* The term of the first entry that will be written, against the entry or boundary just before it. */
+static int check_first_term(lw_wal *wal, const plan *p, lw_error *error)
+{
+    uint64_t before = 0;
+    const lw_entry *first = &p->entries[0];
+    int status = lw_reader_term(wal, first->index - 1, &before, error);
+    if (status != LW_OK)
+        return status == LW_NOT_FOUND ? LW_OK : status;
+    if (first->term < before)
+        return lw_fail_index(error, LW_INVALID_ENTRY, first->index, "term %llu follows term %llu; terms never decrease",
+                             (unsigned long long)first->term, (unsigned long long)before);
+    return LW_OK;
+}
+
+static int plan_cut(lw_wal *wal, uint64_t from, plan *p, lw_error *error)
+{
+    const lw_bounds *bounds = &wal->state.bounds;
+    p->control = LW_TRUNCATE_FRAME;
+    p->cut_from = from < bounds->first ? bounds->first : from;
+    int status = lw_reader_term(wal, p->cut_from - 1, &p->term_before, error);
+    if (status == LW_NOT_FOUND) {
+        p->term_before = 0;
+        status = LW_OK;
+    }
+    return status;
+}
+
+static int plan_persist(lw_wal *wal, const lw_batch *batch, plan *p, lw_error *error)
+{
+    const lw_bounds *bounds = &wal->state.bounds;
+    const lw_entry *entry = batch->entries;
+    const lw_entry *end = entry + batch->count;
+    p->hard_state = batch->hard_state;
+    if (batch->count == 0)
+        return LW_OK;
+    if (!lw_bounds_blank(bounds)) {
+        if (entry->index > bounds->next)
+            return lw_fail_index(error, LW_INVALID_ENTRY, entry->index, "a gap: the log ends at index %llu",
+                                 (unsigned long long)(bounds->next - 1));
+        if (!bounds->has_boundary && entry->index < bounds->first)
+            return lw_fail_index(error, LW_INVALID_ENTRY, entry->index, "the log begins at index %llu",
+                                 (unsigned long long)bounds->first);
+        while (entry < end && bounds->has_boundary && entry->index <= bounds->boundary.index)
+            entry++;
+    }
+    for (; entry < end && !lw_bounds_blank(bounds) && entry->index < bounds->next; entry++) {
+        lw_comparison comparison = LW_SAME;
+        int status = lw_reader_compare(wal, entry, &comparison, error);
+        if (status != LW_OK)
+            return status;
+        if (comparison == LW_SAME_TERM_ONLY)
+            return lw_fail_index(error, LW_CONFLICT, entry->index,
+                                 "another payload or kind is already there with the same term %llu",
+                                 (unsigned long long)entry->term);
+        if (comparison == LW_OTHER_TERM) {
+            status = plan_cut(wal, entry->index, p, error);
+            if (status != LW_OK)
+                return status;
+            break;
+        }
+    }
+    p->entries = entry;
+    p->count = (size_t)(end - entry);
+    return p->count == 0 ? LW_OK : check_first_term(wal, p, error);
+}
+
+static int fail_purged(const lw_wal *wal, uint64_t index, lw_error *error)
+{
+    return lw_fail_index(error, LW_PURGED, index, "entries up to index %llu are purged",
+                         (unsigned long long)wal->state.bounds.boundary.index);
+}
+
+static int plan_truncate(lw_wal *wal, uint64_t from, plan *p, lw_error *error)
+{
+    const lw_bounds *bounds = &wal->state.bounds;
+    if (bounds->has_boundary && from <= bounds->boundary.index)
+        return fail_purged(wal, from, error);
+    return from >= bounds->next || bounds->first == bounds->next ? LW_OK : plan_cut(wal, from, p, error);
+}
+
+static int plan_replace(lw_wal *wal, const lw_batch *batch, plan *p, lw_error *error)
+{
+    const lw_bounds *bounds = &wal->state.bounds;
+    uint64_t from = batch->at.index;
+    if (batch->count > 0 && batch->entries[0].index != from)
+        return lw_fail_index(error, LW_INVALID_ENTRY, batch->entries[0].index,
+                             "the first new entry has to have index %llu", (unsigned long long)from);
+    if (batch->count > 0 && !lw_bounds_blank(bounds) && from > bounds->next)
+        return lw_fail_index(error, LW_INVALID_ENTRY, from, "a gap: the log ends at index %llu",
+                             (unsigned long long)(bounds->next - 1));
+    int status = plan_truncate(wal, from, p, error);
+    if (status != LW_OK || batch->count == 0)
+        return status;
+    p->entries = batch->entries;
+    p->count = batch->count;
+    return check_first_term(wal, p, error);
+}
+
+static int plan_purge(lw_wal *wal, lw_log_id cutoff, plan *p, lw_error *error)
+{
+    const lw_bounds *bounds = &wal->state.bounds;
+    bool holds_entries = bounds->first < bounds->next;
+    if (cutoff.index == 0 || (bounds->has_boundary && cutoff.index <= bounds->boundary.index) ||
+        (holds_entries && cutoff.index < bounds->first - 1))
+        return LW_OK;
+    if (cutoff.index > LW_MAX_INDEX)
+        return lw_fail_index(error, LW_INVALID_ENTRY, cutoff.index, "an index is at most 2^64-2");
+    p->control = LW_PURGE_FRAME;
+    p->cutoff = cutoff;
+    p->purges_all = cutoff.index >= bounds->next;
+    if (p->purges_all)
+        return LW_OK;
+    /* Just before the first entry the term is not known, but it cannot be above that entry's. */
+    bool known = cutoff.index >= bounds->first;
+    uint64_t term = 0;
+    int status = lw_reader_term(wal, known ? cutoff.index : bounds->first, &term, error);
+    p->purges_all = known ? term != cutoff.term : cutoff.term > term;
+    return status;
+}
+
+static uint64_t next_after(const lw_wal *wal, const plan *p)
+{
+    lw_bounds bounds = wal->state.bounds;
+    if (p->control == LW_TRUNCATE_FRAME)
+        lw_bounds_truncate(&bounds, p->cut_from, p->term_before);
+    else if (p->control == LW_PURGE_FRAME)
+        lw_bounds_purge(&bounds, p->cutoff, p->purges_all);
+    else if (p->control == LW_RESET_FRAME)
+        lw_bounds_reset(&bounds);
+    return p->count > 0 ? p->entries[p->count - 1].index + 1 : bounds.next;
+}
+
+static int make_plan(lw_wal *wal, const lw_batch *batch, plan *p, lw_error *error)
+{
+    int status = check_entries(wal, batch->entries, batch->count, error);
+    if (status != LW_OK)
+        return status;
+    switch (batch->operation) {
+    case LW_PERSIST:
+        status = plan_persist(wal, batch, p, error);
+        break;
+    case LW_TRUNCATE:
+        status = plan_truncate(wal, batch->at.index, p, error);
+        break;
+    case LW_REPLACE:
+        status = plan_replace(wal, batch, p, error);
+        break;
+    case LW_PURGE:
+        status = plan_purge(wal, batch->at, p, error);
+        break;
+    case LW_RESET:
+        p->control = lw_bounds_blank(&wal->state.bounds) ? 0 : LW_RESET_FRAME;
+        break;
+    }
+    p->next = next_after(wal, p);
+    return status;
+}
+
+/* ---- room ---- */
+
+static uint64_t size_of(const plan *p, bool with_epoch)
+{
+    uint64_t size = LW_COMMIT_FRAME_SIZE;
+    if (with_epoch)
+        size += LW_EPOCH_FRAME_SIZE;
+    if (p->control != 0)
+        size += LW_FRAME_HEADER_SIZE;
+    for (size_t i = 0; i < p->count; i++)
+        size += lw_frame_size(p->entries[i].size);
+    if (p->hard_state != NULL)
+        size += lw_frame_size(2u + p->hard_state->vote_size + p->hard_state->extra_size);
+    return size;
+}
+
+static uint64_t index_count_after(const lw_segment *tail, const plan *p)
+{
+    uint64_t kept = tail->index_count;
+    if (p->control == LW_RESET_FRAME || (p->control == LW_PURGE_FRAME && p->purges_all))
+        kept = 0;
+    else if (p->control == LW_TRUNCATE_FRAME && p->cut_from < tail->index_first + kept)
+        kept = p->cut_from > tail->index_first ? p->cut_from - tail->index_first : 0;
+    return kept + p->count;
+}
+
+static bool frees_room(const plan *p)
+{
+    return p->control == LW_PURGE_FRAME || p->control == LW_RESET_FRAME;
+}
+
+static bool fits(const lw_segment *tail, const plan *p, uint64_t size)
+{
+    uint64_t taken = tail->end + size + lw_index_size(index_count_after(tail, p)) + LW_PAGE_SIZE;
+    return taken <= tail->size - (frees_room(p) ? 0 : LW_CONTROL_RESERVE);
+}
+
+static uint64_t segment_size_for(const lw_wal *wal, const plan *p)
+{
+    uint64_t need = LW_FRAMES_OFFSET + size_of(p, true) + lw_index_size(p->count) + LW_PAGE_SIZE + LW_CONTROL_RESERVE;
+    need = (need + LW_PAGE_SIZE - 1) / LW_PAGE_SIZE * LW_PAGE_SIZE;
+    return need > wal->options.segment_bytes ? need : wal->options.segment_bytes;
+}
+
+/* ---- writing ---- */
+
+typedef struct writing {
+    const plan *plan;
+    lw_segment *tail;
+    bool needs_epoch;
+    bool clears_mark;
+    uint8_t epoch[LW_EPOCH_PAYLOAD_SIZE];
+    lw_position watermark;
+    uint64_t offset;
+    uint32_t chain;
+} writing;
+
+static void put_frame(writing *w, lw_frame *frame, const void *payload)
+{
+    static const uint8_t zeros[8];
+    uint8_t header[LW_FRAME_HEADER_SIZE];
+    size_t padding = (size_t)(lw_align8(frame->size) - frame->size);
+    uint8_t *at = w->tail->base + w->offset;
+    frame->previous = w->chain;
+    frame->payload_check = lw_crc32c(0, payload, frame->size);
+    if (padding > 0)
+        frame->payload_check = lw_crc32c(frame->payload_check, zeros, padding);
+    lw_frame_encode(frame, w->tail->seed, header);
+    lw_fs_store(at, header, sizeof header);
+    if (frame->size > 0)
+        lw_fs_store(at + sizeof header, payload, frame->size);
+    if (padding > 0)
+        lw_fs_zero(at + sizeof header + frame->size, padding);
+    w->chain = frame->check;
+    w->offset += lw_frame_size(frame->size);
+}
+
+static void put_control(writing *w)
+{
+    const plan *p = w->plan;
+    lw_frame frame = {.type = p->control};
+    if (p->control == LW_TRUNCATE_FRAME) {
+        frame.index = p->cut_from;
+        frame.term = p->term_before;
+    } else if (p->control == LW_PURGE_FRAME) {
+        frame.kind = p->purges_all;
+        frame.index = p->cutoff.index;
+        frame.term = p->cutoff.term;
+    }
+    put_frame(w, &frame, NULL);
+}
+
+static void put_hard_state(writing *w, const lw_hard_state *hard)
+{
+    uint8_t payload[LW_HARD_STATE_MAX_SIZE];
+    lw_frame frame = {.type = LW_HARD_STATE_FRAME, .kind = hard->has_vote, .index = hard->commit_index, .term = hard->term};
+    frame.size = lw_hard_state_encode(hard, payload);
+    put_frame(w, &frame, payload);
+}
+
+static void put_commit(writing *w, uint64_t start)
+{
+    uint8_t payload[LW_COMMIT_PAYLOAD_SIZE];
+    lw_commit commit = {.start = start, .next = w->plan->next, .watermark = w->watermark};
+    lw_frame frame = {.type = LW_COMMIT_FRAME, .size = sizeof payload};
+    lw_commit_encode(&commit, &w->tail->identity, w->offset, payload);
+    put_frame(w, &frame, payload);
+}
+
+static void write_run(void *argument)
+{
+    writing *w = argument;
+    const plan *p = w->plan;
+    uint64_t start = w->offset;
+    if (w->clears_mark)
+        lw_fs_zero(w->tail->base + LW_MARK_OFFSET, LW_PAGE_SIZE);
+    if (w->needs_epoch) {
+        lw_frame frame = {.type = LW_EPOCH_FRAME, .size = sizeof w->epoch};
+        put_frame(w, &frame, w->epoch);
+    }
+    if (p->control != 0)
+        put_control(w);
+    for (size_t i = 0; i < p->count; i++) {
+        const lw_entry *entry = &p->entries[i];
+        lw_frame frame = {.type = LW_ENTRY_FRAME, .kind = entry->kind, .size = (uint32_t)entry->size,
+                          .index = entry->index, .term = entry->term};
+        put_frame(w, &frame, entry->payload);
+    }
+    if (p->hard_state != NULL)
+        put_hard_state(w, p->hard_state);
+    put_commit(w, start);
+}
+
+static int write_frames(lw_wal *wal, const plan *p, writing *w, lw_error *error)
+{
+    *w = (writing){.plan = p, .tail = wal->tail, .needs_epoch = wal->needs_epoch, .clears_mark = wal->mark_is_valid,
+                   .offset = wal->tail->end, .chain = wal->tail->chain};
+    (void)pthread_mutex_lock(&wal->lock);
+    w->watermark = wal->durable;
+    (void)pthread_mutex_unlock(&wal->lock);
+    char name[LW_NAME_SIZE];
+    lw_segment_name_of(wal->tail, name);
+    int failed = w->needs_epoch ? wal->fs->random(wal->fs, w->epoch, sizeof w->epoch) : 0;
+    if (failed)
+        return lw_fail_errno(error, failed, name, "no random bytes");
+    failed = lw_guarded(write_run, w);
+    return failed ? lw_fail_errno(error, failed, name, "the mapped file could not be written") : LW_OK;
+}
+
+/* ---- publishing ---- */
+
+/* The durable index goes back to before a cut; it comes forward again with the next sync. */
+static void cut_durable_index(lw_wal *wal, uint64_t from)
+{
+    uint64_t last = from == 0 ? 0 : from - 1;
+    if (wal->durable_index > last)
+        wal->durable_index = last;
+    if (wal->syncing_index > last)
+        wal->syncing_index = last;
+}
+
+static void publish_control(lw_wal *wal, const plan *p, uint64_t ticket)
+{
+    lw_bounds *bounds = &wal->state.bounds;
+    bool drops_all = p->control == LW_RESET_FRAME || (p->control == LW_PURGE_FRAME && p->purges_all);
+    if (drops_all || p->control == LW_TRUNCATE_FRAME) {
+        uint64_t from = drops_all ? 0 : p->cut_from;
+        lw_segment_cut(wal->tail, from);
+        lw_index_truncate(&wal->index, from, ticket);
+        cut_durable_index(wal, from);
+    }
+    if (p->control == LW_TRUNCATE_FRAME)
+        lw_bounds_truncate(bounds, p->cut_from, p->term_before);
+    else if (p->control == LW_PURGE_FRAME)
+        lw_bounds_purge(bounds, p->cutoff, p->purges_all);
+    else
+        lw_bounds_reset(bounds);
+    lw_index_purge(&wal->index, bounds->first, ticket);
+}
+
+static void publish_entries(lw_wal *wal, const plan *p, const writing *w)
+{
+    lw_segment *tail = wal->tail;
+    uint64_t offset = tail->end + (w->needs_epoch ? LW_EPOCH_FRAME_SIZE : 0) + (p->control != 0 ? LW_FRAME_HEADER_SIZE : 0);
+    for (size_t i = 0; i < p->count; i++) {
+        const lw_entry *entry = &p->entries[i];
+        lw_segment_push(tail, entry->index, offset);
+        lw_bounds_append(&wal->state.bounds, entry->index, entry->term);
+        offset += lw_frame_size(entry->size);
+        wal->stats.bytes += entry->size;
+    }
+    if (p->count > 0)
+        lw_index_append(&wal->index, tail, p->entries[0].index, p->next);
+    wal->stats.entries += p->count;
+}
+
+static void publish(lw_wal *wal, const plan *p, const writing *w, uint64_t ticket)
+{
+    if (p->control != 0)
+        publish_control(wal, p, ticket);
+    publish_entries(wal, p, w);
+    if (p->hard_state != NULL) {
+        wal->state.has_hard_state = true;
+        wal->state.hard_state = *p->hard_state;
+    }
+    wal->tail->end = w->offset;
+    wal->tail->chain = w->chain;
+    wal->stats.batches++;
+    if (wal->accepted_ticket == wal->durable_ticket || wal->first_unsynced_ns == 0)
+        wal->first_unsynced_ns = wal->options.sync_interval_ms > 0 ? lw_now_ns() : 0;
+    wal->accepted_ticket = ticket;
+    lw_show_positions(wal);
+    if (wal->options.sync_interval_ms > 0)
+        (void)pthread_cond_signal(&wal->syncer_work);
+    if (lw_wants_successor(wal))
+        (void)pthread_cond_signal(&wal->keeper_work);
+}
+
+/* The ticket is durable as soon as all that came before it is. */
+static void publish_nothing(lw_wal *wal, uint64_t ticket)
+{
+    if (wal->durable_ticket == wal->accepted_ticket)
+        wal->durable_ticket = ticket;
+    wal->accepted_ticket = ticket;
+    lw_show_positions(wal);
+}
+
+static int reserve_index(lw_wal *wal, const plan *p, lw_error *error)
+{
+    (void)pthread_mutex_lock(&wal->lock);
+    int status = lw_segment_reserve(wal->tail, p->count);
+    if (status == LW_OK)
+        status = lw_index_reserve(&wal->index);
+    (void)pthread_mutex_unlock(&wal->lock);
+    return status == LW_OK ? LW_OK : lw_fail_errno(error, ENOMEM, NULL, "the index");
+}
+
+int lw_accept(lw_wal *wal, const lw_batch *batch, uint64_t *ticket, uint64_t *segment_bytes, lw_error *error)
+{
+    plan p = {0};
+    writing w;
+    int status = make_plan(wal, batch, &p, error);
+    if (status != LW_OK)
+        return status;
+    bool writes = p.control != 0 || p.count > 0 || p.hard_state != NULL;
+    if (writes && !fits(wal->tail, &p, size_of(&p, wal->needs_epoch))) {
+        *segment_bytes = segment_size_for(wal, &p);
+        if (*segment_bytes > LW_MAX_SEGMENT_SIZE)
+            return lw_fail(error, LW_ENTRY_TOO_LARGE, "the batch is larger than the largest segment, 32 GiB");
+        return LW_PENDING;
+    }
+    if (writes) {
+        status = reserve_index(wal, &p, error);
+        if (status == LW_OK)
+            status = write_frames(wal, &p, &w, error);
+        if (status != LW_OK)
+            return status;
+        wal->needs_epoch = wal->mark_is_valid = false;
+    }
+    (void)pthread_mutex_lock(&wal->lock);
+    if (*ticket == 0)
+        *ticket = ++wal->last_ticket;
+    if (writes)
+        publish(wal, &p, &w, *ticket);
+    else
+        publish_nothing(wal, *ticket);
+    (void)pthread_mutex_unlock(&wal->lock);
+    return LW_OK;
+}

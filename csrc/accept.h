@@ -1,0 +1,14 @@
+/*
+ * Accepting a write: check it against the log, build its frames in the tail, publish. Whatever fails before publishing
+ * leaves the log as it was.
+ */
+#ifndef LW_ACCEPT_H
+#define LW_ACCEPT_H
+
+#include "log.h"
+
+/* For holders of accept_lock. LW_OK with *ticket: accepted; or nothing was left to write, and *ticket is durable when
+ * all that came before it is. A *ticket other than 0 was given out before, and stays. LW_PENDING: the tail has no room, and *segment_bytes is the size of a segment that has. */
+int lw_accept(lw_wal *, const lw_batch *, uint64_t *ticket, uint64_t *segment_bytes, lw_error *);
+
+#endif

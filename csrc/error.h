@@ -1,0 +1,17 @@
+/* Filling an lw_error: each function returns the status, so that a failure is one line. */
+#ifndef LW_ERROR_H
+#define LW_ERROR_H
+
+#include "logwal.h"
+
+#define LW_PRINTF(text, first) __attribute__((format(printf, text, first)))
+
+LW_PRINTF(3, 4) int lw_fail(lw_error *, int status, const char *format, ...);
+/* The status follows from the errno value: disk full, no memory, else LW_IO. `file` may be NULL. */
+int lw_fail_errno(lw_error *, int sys_errno, const char *file, const char *what);
+LW_PRINTF(4, 5) int lw_fail_index(lw_error *, int status, uint64_t index, const char *format, ...);
+/* CorruptionError's: file, byte offset in it, and the range of indices that is lost (first > last: none is known). */
+LW_PRINTF(6, 7)
+int lw_fail_corrupt(lw_error *, const char *file, uint64_t offset, uint64_t first, uint64_t last, const char *format, ...);
+
+#endif

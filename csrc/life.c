@@ -1,0 +1,498 @@
+/*
+ * The life of a handle: open, what the parts share, fork, close.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "error.h"
+#include "keeper.h"
+#include "queue.h"
+#include "recovery.h"
+#include "syncer.h"
+
+/* ---- fork ---- */
+
+/* A child inherits the descriptor that holds the lock, and would keep the log locked after its parent has ended: it closes
+ * its copies. The handles themselves it must not touch, since their threads and the state of their locks stayed behind. */
+
+enum { MAX_LOCKS = 4096 };
+
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+static pthread_mutex_t lock_table_lock = PTHREAD_MUTEX_INITIALIZER;
+static lw_wal *lock_table[MAX_LOCKS];
+static unsigned fork_generation;
+
+static void before_fork(void)
+{
+    (void)pthread_mutex_lock(&lock_table_lock);
+}
+
+static void after_fork_in_parent(void)
+{
+    (void)pthread_mutex_unlock(&lock_table_lock);
+}
+
+static void after_fork_in_child(void)
+{
+    fork_generation++;
+    for (size_t i = 0; i < MAX_LOCKS; i++)
+        if (lock_table[i] != NULL) {
+            lock_table[i]->fs->close(lock_table[i]->fs, lock_table[i]->lock_file);
+            lock_table[i] = NULL;
+        }
+    (void)pthread_mutex_unlock(&lock_table_lock);
+}
+
+static void watch_forks(void)
+{
+    (void)pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+static int change_lock_table(const lw_wal *from, lw_wal *to)
+{
+    int failed = EMFILE;
+    (void)pthread_once(&fork_once, watch_forks);
+    (void)pthread_mutex_lock(&lock_table_lock);
+    for (size_t i = 0; i < MAX_LOCKS && failed; i++)
+        if (lock_table[i] == from) {
+            lock_table[i] = to;
+            failed = 0;
+        }
+    (void)pthread_mutex_unlock(&lock_table_lock);
+    return failed;
+}
+
+bool lw_forked(const lw_wal *wal)
+{
+    return wal->fork_generation != fork_generation;
+}
+
+/* ---- small things that the parts share ---- */
+
+uint64_t lw_now_ns(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void lw_cond_wait_until(pthread_cond_t *condition, pthread_mutex_t *mutex, uint64_t deadline_ns)
+{
+    if (deadline_ns == 0) {
+        (void)pthread_cond_wait(condition, mutex);
+        return;
+    }
+#if defined(__APPLE__)
+    uint64_t now = lw_now_ns();
+    uint64_t left = deadline_ns > now ? deadline_ns - now : 0;
+    struct timespec time = {(time_t)(left / 1000000000u), (long)(left % 1000000000u)};
+    (void)pthread_cond_timedwait_relative_np(condition, mutex, &time);
+#else
+    struct timespec time = {(time_t)(deadline_ns / 1000000000u), (long)(deadline_ns % 1000000000u)};
+    (void)pthread_cond_timedwait(condition, mutex, &time);
+#endif
+}
+
+static void make_condition(pthread_cond_t *condition)
+{
+    pthread_condattr_t attributes;
+    (void)pthread_condattr_init(&attributes);
+#if !defined(__APPLE__)
+    (void)pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+#endif
+    (void)pthread_cond_init(condition, &attributes);
+    (void)pthread_condattr_destroy(&attributes);
+}
+
+void lw_announce(lw_wal *wal)
+{
+    (void)pthread_cond_broadcast(&wal->moved);
+    for (size_t i = 0; i < LW_MAX_SUBSCRIBERS; i++) {
+        lw_subscriber *subscriber = &wal->subscribers[i];
+        if (!subscriber->armed)
+            continue;
+        uint64_t one = 1;
+        subscriber->armed = false;
+        /* A pipe that is full has been written to already, so its reader will wake. */
+        ssize_t ignored = write(subscriber->descriptor, &one, sizeof one);
+        (void)ignored;
+    }
+}
+
+int lw_reserve_segment(lw_wal *wal)
+{
+    if (wal->segment_count < wal->segment_capacity)
+        return LW_OK;
+    size_t capacity = wal->segment_capacity + 16;
+    lw_segment **more = realloc(wal->segments, capacity * sizeof *more);
+    if (more == NULL)
+        return LW_NO_MEMORY;
+    wal->segments = more;
+    wal->segment_capacity = capacity;
+    return LW_OK;
+}
+
+int lw_check_usable(lw_wal *wal, lw_error *error)
+{
+    if (wal->failed) {
+        (void)lw_fail(error, LW_SYNC_FAILED, "an earlier sync failed; close the log, see to the disk, and open it again");
+        error->sys_errno = wal->failed_errno;
+        return LW_SYNC_FAILED;
+    }
+    return wal->closed ? lw_fail(error, LW_CLOSED, "the log is closed") : LW_OK;
+}
+
+void lw_show_positions(lw_wal *wal)
+{
+    __atomic_store_n(&wal->shown_first, wal->state.bounds.first, __ATOMIC_RELAXED);
+    __atomic_store_n(&wal->shown_last, wal->state.bounds.next - 1, __ATOMIC_RELAXED);
+    uint64_t none = wal->state.bounds.first - 1;
+    uint64_t last = wal->state.bounds.next - 1;
+    uint64_t durable = wal->durable_index < none ? none : wal->durable_index > last ? last : wal->durable_index;
+    __atomic_store_n(&wal->shown_durable, durable, __ATOMIC_RELAXED);
+    __atomic_store_n(&wal->shown_durable_ticket, wal->durable_ticket, __ATOMIC_RELEASE);
+}
+
+int lw_enter(lw_wal *wal, lw_error *error)
+{
+    if (lw_forked(wal))
+        return lw_fail(error, LW_CLOSED, "the log was opened before fork, in the parent; open it anew in this process");
+    (void)__atomic_add_fetch(&wal->calls, 1, __ATOMIC_SEQ_CST);
+    if (!__atomic_load_n(&wal->closing, __ATOMIC_SEQ_CST))
+        return LW_OK;
+    lw_leave(wal);
+    return lw_fail(error, LW_CLOSED, "the log is closed");
+}
+
+void lw_leave(lw_wal *wal)
+{
+    if (__atomic_sub_fetch(&wal->calls, 1, __ATOMIC_SEQ_CST) > 0 || !__atomic_load_n(&wal->closing, __ATOMIC_SEQ_CST))
+        return;
+    (void)pthread_mutex_lock(&wal->lock);
+    (void)pthread_cond_broadcast(&wal->moved);
+    (void)pthread_mutex_unlock(&wal->lock);
+}
+
+/* ---- open ---- */
+
+static lw_wal *make_handle(const lw_options *options)
+{
+    lw_wal *wal = calloc(1, sizeof *wal);
+    if (wal == NULL)
+        return NULL;
+    wal->options = *options;
+    wal->options.segment_bytes = options->segment_bytes / LW_PAGE_SIZE * LW_PAGE_SIZE;
+    wal->fork_generation = fork_generation;
+    wal->queue_end = &wal->queue_first;
+    wal->needs_epoch = true;
+    lw_state_clear(&wal->state);
+    (void)pthread_mutex_init(&wal->accept_lock, NULL);
+    (void)pthread_mutex_init(&wal->lock, NULL);
+    make_condition(&wal->moved);
+    make_condition(&wal->syncer_work);
+    make_condition(&wal->keeper_work);
+    for (size_t i = 0; i < LW_MAX_SUBSCRIBERS; i++)
+        wal->subscribers[i].descriptor = -1;
+    return wal;
+}
+
+static int take_lock(lw_wal *wal, lw_error *error)
+{
+    int flags = LW_OPEN_WRITE | (wal->options.create ? LW_OPEN_CREATE : 0);
+    int failed = wal->fs->open(wal->fs, LW_LOCK_NAME, flags, &wal->lock_file);
+    if (failed)
+        return lw_fail_errno(error, failed, LW_LOCK_NAME, failed == ENOENT ? "there is no log here" : "open");
+    failed = wal->fs->lock(wal->fs, wal->lock_file);
+    if (!failed)
+        failed = change_lock_table(NULL, wal);
+    if (!failed)
+        return LW_OK;
+    wal->fs->close(wal->fs, wal->lock_file);
+    wal->lock_file = NULL;
+    if (failed != EWOULDBLOCK)
+        return lw_fail_errno(error, failed, LW_LOCK_NAME, "lock");
+    (void)lw_fail_errno(error, failed, LW_LOCK_NAME, "another writer has the log open; read_only=True works beside it");
+    return error->status = LW_LOCKED;
+}
+
+/* Takes over what recovery found. */
+static int adopt(lw_wal *wal, lw_recovered *found, lw_error *error)
+{
+    memcpy(wal->log_id, found->log_id, LW_LOG_ID_SIZE);
+    wal->state = found->state;
+    wal->index = found->index;
+    wal->segments = found->segments;
+    wal->segment_count = wal->segment_capacity = found->segment_count;
+    wal->tail = found->segment_count > 0 ? found->segments[found->segment_count - 1] : NULL;
+    wal->durable = found->watermark;
+    wal->durable_index = found->durable_index;
+    wal->mark_is_valid = found->closed_cleanly;
+    wal->successor = found->successor;
+    wal->stats.recovered_entries = found->state.bounds.next - found->state.bounds.first;
+    wal->stats.cut_bytes = found->cut_bytes;
+    wal->stats.cut_batches = found->cut_batches;
+    wal->stats.walked_bytes = found->walked_bytes;
+    found->index = (lw_index){0};
+    found->segments = NULL;
+    found->segment_count = 0;
+    return wal->options.read_only ? LW_OK : lw_keeper_adopt_spares(wal, found->spares, found->spare_count, error);
+}
+
+static int measure_successor(lw_wal *wal, lw_error *error)
+{
+    char name[LW_NAME_SIZE];
+    lw_file *file;
+    if (wal->successor == 0)
+        return LW_OK;
+    lw_segment_name(wal->successor, LW_SEGMENT_SUFFIX, name);
+    int failed = wal->fs->open(wal->fs, name, 0, &file);
+    if (!failed) {
+        failed = wal->fs->size(wal->fs, file, &wal->successor_size);
+        wal->fs->close(wal->fs, file);
+    }
+    if (wal->successor_size > wal->options.segment_bytes)
+        wal->successor_size = wal->options.segment_bytes; /* the rest may be what a full disk left */
+    wal->successor_size = wal->successor_size / LW_PAGE_SIZE * LW_PAGE_SIZE;
+    return failed ? lw_fail_errno(error, failed, name, "open") : LW_OK;
+}
+
+static int recover_for_writing(lw_wal *wal, lw_error *error)
+{
+    lw_recovered found;
+    int status = lw_recovery_judge(wal->fs, true, &found, error);
+    if (status == LW_OK && found.is_new && !wal->options.create)
+        status = lw_fail_errno(error, ENOENT, NULL, "there is no log here, and create=False");
+    if (status == LW_OK && found.is_new)
+        status = lw_recovery_make(wal->fs, wal->lock_file, wal->options.segment_bytes, &found, error);
+    else if (status == LW_OK)
+        status = lw_recovery_act(wal->fs, wal->lock_file, &found, error);
+    if (status == LW_OK)
+        status = adopt(wal, &found, error);
+    if (status == LW_OK)
+        status = measure_successor(wal, error);
+    if (status == LW_OK && wal->tail == NULL)
+        status = lw_begin_segment(wal, wal->options.segment_bytes, error);
+    lw_recovered_free(&found);
+    return status;
+}
+
+enum { READ_ONLY_TRIES = 20, READ_ONLY_PAUSE_NS = 2000000 };
+
+/* What looks like damage may be the writer at work: it is looked at again, from the list of files on. */
+static int recover_for_reading(lw_wal *wal, lw_recovered *found, lw_error *error)
+{
+    for (int try = 1;; try++) {
+        int status = lw_recovery_judge(wal->fs, false, found, error);
+        if (status == LW_OK && found->is_new && found->lock_missing)
+            status = lw_fail_errno(error, ENOENT, NULL, "there is no log here");
+        bool may_pass = status == LW_CORRUPTION || status == LW_IO;
+        if (!may_pass || try == READ_ONLY_TRIES)
+            return status;
+        lw_recovered_free(found);
+        struct timespec pause = {0, READ_ONLY_PAUSE_NS};
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
+static int open_for_reading(lw_wal *wal, lw_error *error)
+{
+    lw_recovered found;
+    int status = recover_for_reading(wal, &found, error);
+    if (status == LW_OK)
+        status = adopt(wal, &found, error);
+    lw_recovered_free(&found);
+    return status;
+}
+
+static int start_threads(lw_wal *wal, lw_error *error)
+{
+    sigset_t all;
+    sigset_t before;
+    /* Signals are the program's; a touch of a bad page is the thread's own. */
+    (void)sigfillset(&all);
+    (void)sigdelset(&all, SIGBUS);
+    (void)sigdelset(&all, SIGSEGV);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    wal->threads_running = true;
+    int failed = pthread_create(&wal->syncer, NULL, lw_syncer_main, wal);
+    if (!failed) {
+        failed = pthread_create(&wal->keeper, NULL, lw_keeper_main, wal);
+        if (failed) {
+            (void)pthread_mutex_lock(&wal->lock);
+            wal->stopping = true;
+            (void)pthread_cond_broadcast(&wal->syncer_work);
+            (void)pthread_mutex_unlock(&wal->lock);
+            (void)pthread_join(wal->syncer, NULL);
+        }
+    }
+    if (failed)
+        wal->threads_running = false;
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return failed ? lw_fail_errno(error, failed, NULL, "cannot start a thread") : LW_OK;
+}
+
+static void stop_threads(lw_wal *wal)
+{
+    if (!wal->threads_running)
+        return;
+    (void)pthread_mutex_lock(&wal->lock);
+    wal->stopping = wal->closed = true;
+    (void)pthread_cond_broadcast(&wal->syncer_work);
+    (void)pthread_cond_broadcast(&wal->keeper_work);
+    lw_announce(wal);
+    (void)pthread_mutex_unlock(&wal->lock);
+    (void)pthread_join(wal->syncer, NULL);
+    (void)pthread_join(wal->keeper, NULL);
+    wal->threads_running = false;
+}
+
+/* Everything but the handle itself. */
+static void release(lw_wal *wal)
+{
+    for (size_t i = 0; i < wal->segment_count; i++)
+        lw_segment_unpin(wal->segments[i]);
+    wal->segment_count = 0;
+    lw_index_free(&wal->index);
+    if (wal->lock_file != NULL) {
+        (void)change_lock_table(wal, NULL);
+        wal->fs->close(wal->fs, wal->lock_file);
+        wal->lock_file = NULL;
+    }
+    if (wal->fs != NULL)
+        wal->fs->destroy(wal->fs);
+    wal->fs = NULL;
+}
+
+static void free_handle(lw_wal *wal)
+{
+    lw_free_queue(wal);
+    free(wal->segments);
+    free(wal->spares);
+    (void)pthread_mutex_destroy(&wal->accept_lock);
+    (void)pthread_mutex_destroy(&wal->lock);
+    (void)pthread_cond_destroy(&wal->moved);
+    (void)pthread_cond_destroy(&wal->syncer_work);
+    (void)pthread_cond_destroy(&wal->keeper_work);
+    free(wal);
+}
+
+int lw_wal_open_on(lw_fs *fs, const lw_options *options, lw_wal **out, lw_error *error)
+{
+    uint64_t started_ns = lw_now_ns();
+    lw_wal *wal = make_handle(options);
+    if (wal == NULL) {
+        fs->destroy(fs);
+        return lw_fail_errno(error, ENOMEM, NULL, "open");
+    }
+    wal->fs = fs;
+    int status = options->read_only ? open_for_reading(wal, error) : take_lock(wal, error);
+    if (status == LW_OK && !options->read_only) {
+        status = recover_for_writing(wal, error);
+        if (status == LW_OK)
+            status = start_threads(wal, error);
+    }
+    if (status != LW_OK) {
+        release(wal);
+        free_handle(wal);
+        return status;
+    }
+    wal->stats.recovery_ns = lw_now_ns() - started_ns;
+    lw_show_positions(wal);
+    *out = wal;
+    return LW_OK;
+}
+
+int lw_wal_open(const char *path, const lw_options *options, lw_wal **out, lw_error *error)
+{
+    lw_fs *fs;
+    int failed = lw_fs_posix(path, options->create && !options->read_only, &fs);
+    if (failed)
+        return lw_fail_errno(error, failed, NULL, failed == ENOENT ? "there is no such directory" : "cannot open the directory");
+    return lw_wal_open_on(fs, options, out, error);
+}
+
+int lw_wal_refresh(lw_wal *wal, lw_error *error)
+{
+    lw_recovered found;
+    int status = lw_enter(wal, error);
+    if (status != LW_OK)
+        return status;
+    if (!wal->options.read_only) {
+        lw_leave(wal);
+        return LW_OK; /* a writer sees everything as it happens */
+    }
+    status = recover_for_reading(wal, &found, error);
+    if (status == LW_OK) {
+        (void)pthread_mutex_lock(&wal->lock);
+        lw_recovered old = {.segments = wal->segments, .segment_count = wal->segment_count, .index = wal->index};
+        (void)adopt(wal, &found, error);
+        found = (lw_recovered){.segments = old.segments, .segment_count = old.segment_count, .index = old.index,
+                               .leftovers = found.leftovers, .spares = found.spares};
+        lw_show_positions(wal);
+        (void)pthread_mutex_unlock(&wal->lock);
+    }
+    lw_recovered_free(&found);
+    lw_leave(wal);
+    return status;
+}
+
+/* ---- close ---- */
+
+static void wait_for_calls(lw_wal *wal)
+{
+    (void)pthread_mutex_lock(&wal->lock);
+    while (__atomic_load_n(&wal->calls, __ATOMIC_SEQ_CST) > 0)
+        (void)pthread_cond_wait(&wal->moved, &wal->lock);
+    (void)pthread_mutex_unlock(&wal->lock);
+}
+
+static int flush_and_mark(lw_wal *wal, lw_error *error)
+{
+    (void)pthread_mutex_lock(&wal->lock);
+    uint64_t ticket = wal->last_ticket;
+    (void)pthread_mutex_unlock(&wal->lock);
+    int status = lw_wait_ticket(wal, ticket, true, 0, error);
+    lw_keeper_wait_removed(wal);
+    stop_threads(wal);
+    wait_for_calls(wal);
+    int mark_status = status == LW_OK ? lw_close_tail(wal, error) : LW_OK;
+    return status != LW_OK ? status : mark_status;
+}
+
+int lw_wal_close(lw_wal *wal, lw_error *error)
+{
+    int status = LW_OK;
+    if (lw_forked(wal))
+        return LW_OK;
+    (void)pthread_mutex_lock(&wal->lock);
+    bool again = wal->closing;
+    __atomic_store_n(&wal->closing, true, __ATOMIC_SEQ_CST);
+    while (again && wal->fs != NULL) /* closed by the time any close returns */
+        (void)pthread_cond_wait(&wal->moved, &wal->lock);
+    (void)pthread_mutex_unlock(&wal->lock);
+    if (again)
+        return LW_OK;
+    if (!wal->options.read_only)
+        status = flush_and_mark(wal, error);
+    else
+        wait_for_calls(wal);
+    (void)pthread_mutex_lock(&wal->lock);
+    wal->closed = true;
+    release(wal);
+    lw_announce(wal);
+    (void)pthread_mutex_unlock(&wal->lock);
+    return status;
+}
+
+void lw_wal_free(lw_wal *wal)
+{
+    if (lw_forked(wal))
+        return; /* its locks may be held by threads that do not exist here */
+    stop_threads(wal);
+    release(wal);
+    free_handle(wal);
+}
+

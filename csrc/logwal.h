@@ -1,0 +1,203 @@
+/*
+ * A Raft log on disk: the public C interface. Rules:
+ *
+ *  1. Every function that can fail returns an lw_status and fills the lw_error it was given; on LW_OK the lw_error is
+ *     untouched.
+ *  2. A handle may be used by any number of threads at once. lw_wal_free alone must be the last call.
+ *  3. What a pointer argument points to is copied or done with before the call returns.
+ *  4. A write is *accepted* when it has its place in the log: readers see it, and it survives the death of the process. It is
+ *     *durable* when an fdatasync that covers it has succeeded: it survives power loss. A ticket stands for a write;
+ *     tickets are given out in the order in which writes are accepted.
+ *  5. After fork the child's calls all return LW_CLOSED; the parent is not affected.
+ */
+#ifndef LOGWAL_H
+#define LOGWAL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* cffi: begin */
+typedef enum lw_status {
+    LW_OK = 0,
+    LW_PENDING,
+    LW_INVALID_ENTRY,
+    LW_ENTRY_TOO_LARGE,
+    LW_CONFLICT,
+    LW_PURGED,
+    LW_CORRUPTION,
+    LW_UNSUPPORTED_FORMAT,
+    LW_LOCKED,
+    LW_DISK_FULL,
+    LW_SYNC_FAILED,
+    LW_CLOSED,
+    LW_READ_ONLY,
+    LW_IO,
+    LW_NO_MEMORY,
+    LW_NOT_FOUND,
+    LW_TIMED_OUT,
+    LW_OUT_OF_RANGE,
+    LW_BUSY
+} lw_status;
+
+/* What went wrong. Fields that are not known are 0 or empty; indices are known where has_index is 1. */
+typedef struct lw_error {
+    int status;
+    int sys_errno;
+    int has_index;
+    int has_offset;
+    uint64_t index;      /* or the first of a range */
+    uint64_t last_index; /* the same, or the last of a range */
+    uint64_t offset;     /* in bytes, in `file` */
+    char file[48];
+    char detail[232];
+} lw_error;
+
+typedef enum lw_operation { LW_PERSIST, LW_TRUNCATE, LW_REPLACE, LW_PURGE, LW_RESET } lw_operation;
+
+enum { LW_MAX_VOTE = 255, LW_MAX_EXTRA = 2048 };
+
+typedef struct lw_log_id {
+    uint64_t index;
+    uint64_t term;
+} lw_log_id;
+
+/* A place in the log; ordered by segment, then offset. */
+typedef struct lw_position {
+    uint64_t segment;
+    uint64_t offset;
+} lw_position;
+
+typedef struct lw_entry {
+    uint64_t index;
+    uint64_t term;
+    const void *payload;
+    uint64_t size; /* of the payload, in bytes */
+    uint8_t kind;
+} lw_entry;
+
+typedef struct lw_hard_state {
+    uint64_t term;
+    uint64_t commit_index;
+    uint8_t has_vote;
+    uint16_t vote_size;
+    uint16_t extra_size;
+    uint8_t vote[255];
+    uint8_t extra[2048];
+} lw_hard_state;
+
+/* One write, atomic as a whole. Which fields count depends on the operation. */
+typedef struct lw_batch {
+    lw_operation operation;
+    lw_log_id at;                    /* PURGE: the cutoff. TRUNCATE, REPLACE: .index is the first index dropped */
+    const lw_entry *entries;         /* PERSIST, REPLACE */
+    size_t count;
+    const lw_hard_state *hard_state; /* PERSIST: NULL, or saved in the same batch */
+} lw_batch;
+
+typedef struct lw_options {
+    uint64_t segment_bytes;
+    uint64_t max_entry_bytes;
+    uint32_t spare_segments;
+    uint32_t sync_interval_ms; /* 0: no sync is started that nobody asked for */
+    uint8_t create;
+    uint8_t read_only;
+} lw_options;
+
+typedef struct lw_stats {
+    uint64_t entries; /* accepted since open; so are bytes (of payload) and batches */
+    uint64_t bytes;
+    uint64_t batches;
+    uint64_t syncs;
+    uint64_t synced_entries;
+    uint64_t sync_p50_ns;
+    uint64_t sync_p99_ns;
+    uint64_t sync_max_ns;
+    uint64_t segments;
+    uint64_t spares;
+    uint64_t recovery_ns;
+    uint64_t recovered_entries;
+    uint64_t cut_bytes;   /* at open: torn off the tail */
+    uint64_t cut_batches; /* of these, batches whose COMMIT could still be recognised */
+    uint64_t walked_bytes; /* at open: frames read one by one */
+} lw_stats;
+
+typedef struct lw_segment_info {
+    uint64_t number;
+    uint64_t size;
+    uint64_t end; /* of the frames, a byte offset */
+    uint64_t first_index; /* of the entries that are visible */
+    uint64_t next_index;
+    int sealed;
+} lw_segment_info;
+
+typedef struct lw_wal lw_wal;
+
+/* Recovers (blocks for it) and opens. A relative path is taken from the working directory now. */
+int lw_wal_open(const char *path, const lw_options *, lw_wal **, lw_error *);
+/* Flushes, then releases thread, descriptors, mappings and lock, even if the flush fails. Later calls do nothing. */
+int lw_wal_close(lw_wal *, lw_error *);
+/* Frees the handle; one that was not closed is abandoned: released without a flush. */
+void lw_wal_free(lw_wal *);
+
+/* What to do where another thread is writing at this moment: queue a copy behind it, wait, or return LW_BUSY. */
+typedef enum lw_patience { LW_QUEUE, LW_WAIT, LW_TRY } lw_patience;
+
+/* LW_OK: accepted. LW_PENDING: copied into a queue, since the write meets a segment roll, or others that wait for one; it
+ * is accepted in its turn, when the roll is done. Never waits for the disk. Any other status means that nothing was done.
+ * A PERSIST without entries and hard state writes nothing, and its ticket covers all that came before: a flush. */
+int lw_wal_submit(lw_wal *, const lw_batch *, lw_patience, uint64_t *ticket, lw_error *);
+/* LW_PENDING until the write is accepted (or durable, if asked for), then LW_OK, or the error that refused it: told once, so
+ * only whoever submitted the ticket asks. */
+int lw_wal_poll(lw_wal *, uint64_t ticket, int durable, lw_error *);
+/* The same, but waits; durable: and starts an fdatasync where none is on the way. timeout_ns < 0: as long as it takes. */
+int lw_wal_wait(lw_wal *, uint64_t ticket, int durable, int64_t timeout_ns, lw_error *);
+uint64_t lw_wal_durable_ticket(lw_wal *);
+/* Waits until files that a durable purge, reset or truncate made useless are gone. */
+int lw_wal_wait_removed(lw_wal *, lw_error *);
+
+/* Writes 8 bytes to the descriptor once each time something moves (writes queued were accepted, writes became durable, the
+ * log failed or closed) after lw_wal_arm was called for it. At most 64 descriptors; they stay the caller's. */
+int lw_wal_subscribe(lw_wal *, int descriptor, lw_error *);
+void lw_wal_unsubscribe(lw_wal *, int descriptor);
+/* Arms the descriptor, and starts an fdatasync on the thread up to sync_ticket (0: none). */
+void lw_wal_arm(lw_wal *, int descriptor, uint64_t sync_ticket);
+
+uint64_t lw_wal_first_index(lw_wal *);
+uint64_t lw_wal_last_index(lw_wal *);
+uint64_t lw_wal_durable_index(lw_wal *);
+/* LW_OK or LW_NOT_FOUND. */
+int lw_wal_term(lw_wal *, uint64_t index, uint64_t *term, lw_error *);
+int lw_wal_boundary(lw_wal *, lw_log_id *, lw_error *);
+int lw_wal_hard_state(lw_wal *, lw_hard_state *, lw_error *);
+/* Waits until `index` is durable. LW_OUT_OF_RANGE beyond the last index, LW_CONFLICT if it was replaced meanwhile. */
+int lw_wal_wait_durable(lw_wal *, uint64_t index, int64_t timeout_ns, lw_error *);
+/* The same in two steps, for who does not want to block: the ticket to wait for, and after it the check. */
+int lw_wal_durable_target(lw_wal *, uint64_t index, uint64_t *ticket, lw_position *place, lw_error *);
+int lw_wal_check_durable(lw_wal *, uint64_t index, const lw_position *place, lw_error *);
+
+/* The entries first..last, clipped to what exists, from one state of the log; stops at max_bytes of payload, never before
+ * one entry (UINT64_MAX: no limit). They are packed in one buffer, each at a multiple of 8: index, term, size, kind (8 bytes
+ * each), payload. The buffer is the caller's: lw_buffer_free. */
+int lw_wal_read(lw_wal *, uint64_t first, uint64_t last, uint64_t max_bytes, uint8_t **buffer, size_t *size, size_t *count,
+                lw_error *);
+void lw_buffer_free(uint8_t *buffer);
+
+/* Read-only handles: looks at the directory again. */
+int lw_wal_refresh(lw_wal *, lw_error *);
+/* LW_OK while the handle is open, in the process that opened it. */
+int lw_wal_check_open(lw_wal *, lw_error *);
+/* LW_OK while the handle can be written to. */
+int lw_wal_check_writable(lw_wal *, lw_error *);
+void lw_wal_stats(lw_wal *, lw_stats *);
+/* Fills at most `capacity` rows, oldest first; returns how many there are. */
+size_t lw_wal_segments(lw_wal *, lw_segment_info *, size_t capacity);
+
+uint32_t lw_crc32c(uint32_t crc, const void *data, size_t size);
+uint32_t lw_crc32c_portable(uint32_t crc, const void *data, size_t size);
+
+/* CPython: appends to the list at `list` the functions that pyentries.c makes for this handle. `owner` is kept alive as
+ * long as they are. All but the first are addresses of objects (id()). Returns how many functions; 0 elsewhere. */
+int lw_python_bind(lw_wal *, size_t owner, size_t list, size_t entry_type, size_t make_error);
+/* cffi: end */
+
+#endif

@@ -1,0 +1,174 @@
+#include "queue.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "accept.h"
+#include "error.h"
+#include "syncer.h"
+
+/* One block holds the write, its entries and their payloads. */
+static lw_queued *copy_batch(const lw_batch *batch)
+{
+    size_t size = sizeof(lw_queued) + batch->count * sizeof(lw_entry);
+    for (size_t i = 0; i < batch->count; i++)
+        size += (size_t)batch->entries[i].size;
+    lw_queued *queued = malloc(size);
+    if (queued == NULL)
+        return NULL;
+    lw_entry *entries = (lw_entry *)(queued + 1);
+    uint8_t *at = (uint8_t *)(entries + batch->count);
+    queued->next = NULL;
+    queued->batch = *batch;
+    queued->batch.entries = entries;
+    if (batch->hard_state != NULL) {
+        queued->hard_state = *batch->hard_state;
+        queued->batch.hard_state = &queued->hard_state;
+    }
+    for (size_t i = 0; i < batch->count; i++) {
+        entries[i] = batch->entries[i];
+        entries[i].payload = at;
+        if (entries[i].size > 0)
+            memcpy(at, batch->entries[i].payload, (size_t)entries[i].size);
+        at += entries[i].size;
+    }
+    return queued;
+}
+
+/* Batches that no log could take are refused before they are queued. */
+static int enqueue(lw_wal *wal, const lw_batch *batch, uint64_t *ticket, lw_error *error)
+{
+    for (size_t i = 0; i < batch->count; i++)
+        if (batch->entries[i].size > wal->options.max_entry_bytes)
+            return lw_fail_index(error, LW_ENTRY_TOO_LARGE, batch->entries[i].index,
+                                 "the payload has %llu bytes, max_entry_bytes is %llu",
+                                 (unsigned long long)batch->entries[i].size,
+                                 (unsigned long long)wal->options.max_entry_bytes);
+    lw_queued *queued = copy_batch(batch);
+    if (queued == NULL)
+        return lw_fail_errno(error, ENOMEM, NULL, "a write that waits for a roll");
+    (void)pthread_mutex_lock(&wal->lock);
+    int status = lw_check_usable(wal, error);
+    if (status == LW_OK) {
+        queued->ticket = *ticket = ++wal->last_ticket;
+        *wal->queue_end = queued;
+        wal->queue_end = &queued->next;
+        (void)pthread_cond_signal(&wal->syncer_work);
+    } else {
+        free(queued);
+    }
+    (void)pthread_mutex_unlock(&wal->lock);
+    return status == LW_OK ? LW_PENDING : status;
+}
+
+static bool queue_is_empty(lw_wal *wal, int *status, lw_error *error)
+{
+    (void)pthread_mutex_lock(&wal->lock);
+    bool empty = wal->queue_first == NULL;
+    *status = lw_check_usable(wal, error);
+    (void)pthread_mutex_unlock(&wal->lock);
+    return empty;
+}
+
+int lw_submit(lw_wal *wal, const lw_batch *batch, lw_patience patience, uint64_t *ticket, lw_error *error)
+{
+    uint64_t segment_bytes;
+    int status = LW_OK;
+    *ticket = 0;
+    if (wal->options.read_only)
+        return lw_fail(error, LW_READ_ONLY, "the log was opened with read_only=True");
+    if (patience == LW_WAIT)
+        (void)pthread_mutex_lock(&wal->accept_lock);
+    else if (pthread_mutex_trylock(&wal->accept_lock) != 0)
+        return patience == LW_TRY ? LW_BUSY : enqueue(wal, batch, ticket, error);
+    if (!queue_is_empty(wal, &status, error) && status == LW_OK)
+        status = LW_PENDING;
+    else if (status == LW_OK)
+        status = lw_accept(wal, batch, ticket, &segment_bytes, error);
+    /* Queued before accept_lock is let go: no later write can pass this one. */
+    if (status == LW_PENDING)
+        status = enqueue(wal, batch, ticket, error);
+    (void)pthread_mutex_unlock(&wal->accept_lock);
+    return status;
+}
+
+static void refuse(lw_wal *wal, uint64_t ticket, const lw_error *error)
+{
+    lw_refusal *refusal = malloc(sizeof *refusal);
+    (void)pthread_mutex_lock(&wal->lock);
+    if (refusal != NULL) {
+        *refusal = (lw_refusal){wal->refusals, ticket, *error};
+        wal->refusals = refusal;
+    } else {
+        wal->failed = true; /* a write must not look accepted because its refusal found no memory */
+        wal->failed_errno = ENOMEM;
+    }
+    (void)pthread_mutex_unlock(&wal->lock);
+}
+
+/* Holding accept_lock. */
+static void accept_queued(lw_wal *wal, lw_queued *queued)
+{
+    uint64_t segment_bytes;
+    lw_error error;
+    int status = lw_accept(wal, &queued->batch, &queued->ticket, &segment_bytes, &error);
+    if (status == LW_PENDING) {
+        status = lw_begin_segment(wal, segment_bytes, &error);
+        if (status == LW_OK)
+            status = lw_accept(wal, &queued->batch, &queued->ticket, &segment_bytes, &error);
+        if (status == LW_PENDING)
+            status = lw_fail(&error, LW_IO, "a new segment has no room for the batch");
+    }
+    if (status != LW_OK)
+        refuse(wal, queued->ticket, &error);
+}
+
+void lw_drain_queue(lw_wal *wal)
+{
+    (void)pthread_mutex_lock(&wal->accept_lock);
+    for (;;) {
+        (void)pthread_mutex_lock(&wal->lock);
+        lw_queued *queued = wal->queue_first;
+        (void)pthread_mutex_unlock(&wal->lock);
+        if (queued == NULL)
+            break;
+        accept_queued(wal, queued);
+        (void)pthread_mutex_lock(&wal->lock);
+        wal->queue_first = queued->next;
+        if (wal->queue_first == NULL)
+            wal->queue_end = &wal->queue_first;
+        wal->accepted_ticket = queued->ticket;
+        lw_announce(wal);
+        (void)pthread_mutex_unlock(&wal->lock);
+        free(queued);
+    }
+    (void)pthread_mutex_unlock(&wal->accept_lock);
+}
+
+int lw_take_refusal(lw_wal *wal, uint64_t ticket, lw_error *error)
+{
+    for (lw_refusal **at = &wal->refusals; *at != NULL; at = &(*at)->next) {
+        lw_refusal *refusal = *at;
+        if (refusal->ticket != ticket)
+            continue;
+        *at = refusal->next;
+        *error = refusal->error;
+        free(refusal);
+        return error->status;
+    }
+    return LW_OK;
+}
+
+void lw_free_queue(lw_wal *wal)
+{
+    while (wal->queue_first != NULL) {
+        lw_queued *queued = wal->queue_first;
+        wal->queue_first = queued->next;
+        free(queued);
+    }
+    while (wal->refusals != NULL) {
+        lw_refusal *refusal = wal->refusals;
+        wal->refusals = refusal->next;
+        free(refusal);
+    }
+}

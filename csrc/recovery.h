@@ -1,0 +1,39 @@
+/*
+ * Recovery: judge a directory, changing nothing; then act on the judgement. docs/format.md has the rules and their numbers.
+ */
+#ifndef LW_RECOVERY_H
+#define LW_RECOVERY_H
+
+#include "index.h"
+
+typedef struct lw_recovered {
+    uint8_t log_id[LW_LOG_ID_SIZE];
+    bool lock_missing; /* the LOCK file has no id */
+    bool is_new;       /* no header yet: segment 1 is to be made, or has no byte that counts */
+    lw_state state;
+    /* Oldest first; the last is the tail. All are mapped, the tail for writing in a writable open. */
+    lw_segment **segments;
+    size_t segment_count;
+    lw_index index;
+    lw_position watermark;  /* the highest that was found */
+    uint64_t durable_index; /* what the log itself proves */
+    bool closed_cleanly;    /* the tail's close mark describes its end */
+    uint64_t cut_bytes;     /* torn: to be zeroed, from the tail's end */
+    uint64_t cut_batches;
+    uint64_t walked_bytes;
+    uint64_t successor; /* number of a prepared successor, or 0 */
+    uint64_t *leftovers; /* numbers of segments that nothing needs, ascending */
+    size_t leftover_count;
+    uint64_t *spares;
+    size_t spare_count;
+} lw_recovered;
+
+/* Reads only. Fills `recovered` also on failure: always free it. */
+int lw_recovery_judge(lw_fs *, bool writable, lw_recovered *, lw_error *);
+/* Of a new log: segment 1, its name, and the log id in `lock_file`, each durable; then found->successor is 1. */
+int lw_recovery_make(lw_fs *, lw_file *lock_file, uint64_t size, lw_recovered *, lw_error *);
+/* Of any other: makes durable what judge found, and zeroes what a torn tail left. */
+int lw_recovery_act(lw_fs *, lw_file *lock_file, lw_recovered *, lw_error *);
+void lw_recovered_free(lw_recovered *);
+
+#endif

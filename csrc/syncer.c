@@ -1,0 +1,304 @@
+#include "syncer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "error.h"
+#include "keeper.h"
+#include "queue.h"
+
+/* ---- one sync ---- */
+
+static int fail_synced(const lw_wal *wal, lw_error *error)
+{
+    (void)lw_fail(error, LW_SYNC_FAILED,
+                  "a sync failed, so nothing more can be made durable; what was not acknowledged may be lost: close the log, "
+                  "see to the disk, and open it again");
+    error->sys_errno = wal->failed_errno;
+    return LW_SYNC_FAILED;
+}
+
+/* With `lock` held and no sync running: from here until finish_sync this caller is the one that syncs. */
+static lw_segment *start_sync(lw_wal *wal, lw_position *position, uint64_t *ticket)
+{
+    wal->sync_running = true;
+    wal->syncing_index = wal->state.bounds.next - 1;
+    *position = (lw_position){wal->tail->identity.number, wal->tail->end};
+    *ticket = wal->accepted_ticket;
+    wal->synced_entries_at = wal->stats.entries;
+    lw_segment_pin(wal->tail);
+    return wal->tail;
+}
+
+static void count_sync(lw_wal *wal, uint64_t started_ns)
+{
+    lw_histogram_add(&wal->sync_times, lw_now_ns() - started_ns);
+    wal->stats.syncs++;
+    wal->stats.synced_entries = wal->synced_entries_at;
+}
+
+/* With `lock` held. */
+static void finish_sync(lw_wal *wal, lw_segment *segment, lw_position position, uint64_t ticket, int failed)
+{
+    wal->sync_running = false;
+    if (failed && !wal->failed) {
+        wal->failed = true;
+        wal->failed_errno = failed;
+    }
+    if (!wal->failed) {
+        wal->durable = position;
+        wal->durable_ticket = ticket;
+        wal->durable_index = wal->syncing_index;
+        wal->first_unsynced_ns =
+            wal->accepted_ticket > ticket && wal->options.sync_interval_ms > 0 ? lw_now_ns() : 0;
+        lw_keeper_notice_durable(wal);
+    }
+    lw_show_positions(wal);
+    lw_announce(wal);
+    lw_segment_unpin(segment);
+}
+
+/* With `lock` held, which is let go for the sync. */
+static void sync_once(lw_wal *wal)
+{
+    lw_position position;
+    uint64_t ticket;
+    lw_segment *segment = start_sync(wal, &position, &ticket);
+    (void)pthread_mutex_unlock(&wal->lock);
+    uint64_t started_ns = lw_now_ns();
+    int failed = wal->fs->sync(wal->fs, segment->file);
+    (void)pthread_mutex_lock(&wal->lock);
+    count_sync(wal, started_ns);
+    finish_sync(wal, segment, position, ticket, failed);
+}
+
+static void wait_for_turn(lw_wal *wal)
+{
+    while (wal->sync_running)
+        (void)pthread_cond_wait(&wal->moved, &wal->lock);
+}
+
+/* ---- waiting ---- */
+
+int lw_ticket_status(lw_wal *wal, uint64_t ticket, bool durable, lw_error *error)
+{
+    if (wal->failed)
+        return fail_synced(wal, error);
+    if (durable ? wal->durable_ticket >= ticket : wal->accepted_ticket >= ticket)
+        return LW_OK;
+    if (wal->closed)
+        return lw_fail(error, LW_CLOSED, "the log was closed before this was durable");
+    return LW_PENDING;
+}
+
+int lw_wait_ticket(lw_wal *wal, uint64_t ticket, bool durable, uint64_t deadline_ns, lw_error *error)
+{
+    int status;
+    (void)pthread_mutex_lock(&wal->lock);
+    for (;;) {
+        status = lw_ticket_status(wal, ticket, durable, error);
+        if (status != LW_PENDING)
+            break;
+        if (durable && wal->accepted_ticket >= ticket && !wal->sync_running) {
+            sync_once(wal);
+            continue;
+        }
+        if (deadline_ns != 0 && lw_now_ns() >= deadline_ns) {
+            status = lw_fail(error, LW_TIMED_OUT, "not durable within the time given");
+            break;
+        }
+        lw_cond_wait_until(&wal->moved, &wal->lock, deadline_ns);
+    }
+    (void)pthread_mutex_unlock(&wal->lock);
+    return status;
+}
+
+/* ---- rolling ---- */
+
+typedef struct store_pages {
+    lw_segment *segment;
+    lw_page *page;
+    bool with_index;
+    bool clears_mark;
+} store_pages;
+
+static void store_pages_run(void *argument)
+{
+    store_pages *s = argument;
+    if (s->clears_mark)
+        lw_fs_zero(s->segment->base + LW_MARK_OFFSET, LW_PAGE_SIZE);
+    if (s->with_index)
+        lw_segment_store_index(s->segment);
+    if (s->page == NULL)
+        return;
+    s->page->index_check = s->page->type == LW_HEADER ? 0 : s->segment->index_check;
+    lw_segment_store_page(s->segment, s->page);
+}
+
+static int store(const store_pages *s, lw_error *error)
+{
+    char name[LW_NAME_SIZE];
+    lw_segment_name_of(s->segment, name);
+    int failed = lw_guarded(store_pages_run, (void *)(uintptr_t)s);
+    return failed ? lw_fail_errno(error, failed, name, "the mapped file could not be written") : LW_OK;
+}
+
+/* Nothing of the tail's state changes while accept_lock is held; `durable` is the sync's. */
+static void describe_with_state(lw_wal *wal, lw_segment *segment, lw_page_type type, lw_page *page)
+{
+    lw_segment_describe(segment, type, page);
+    page->state = wal->state;
+    (void)pthread_mutex_lock(&wal->lock);
+    page->watermark = wal->durable;
+    (void)pthread_mutex_unlock(&wal->lock);
+}
+
+/* Footer, then fdatasync: after it the segment is whole and durable. This is a sync as any other, and takes its turn. */
+static int seal(lw_wal *wal, lw_page *footer, lw_error *error)
+{
+    describe_with_state(wal, wal->tail, LW_FOOTER, footer);
+    store_pages pages = {.segment = wal->tail, .page = footer, .with_index = true, .clears_mark = wal->mark_is_valid};
+    int status = store(&pages, error);
+    if (status != LW_OK)
+        return status;
+    wal->mark_is_valid = false;
+    (void)pthread_mutex_lock(&wal->lock);
+    wait_for_turn(wal);
+    sync_once(wal);
+    status = wal->failed ? fail_synced(wal, error) : LW_OK;
+    (void)pthread_mutex_unlock(&wal->lock);
+    return status;
+}
+
+static int map_successor(lw_wal *wal, uint64_t number, lw_segment **out, lw_error *error)
+{
+    char name[LW_NAME_SIZE];
+    lw_file *file;
+    lw_identity identity = {.number = number};
+    memcpy(identity.log_id, wal->log_id, LW_LOG_ID_SIZE);
+    lw_segment_name(number, LW_SEGMENT_SUFFIX, name);
+    int failed = wal->fs->random(wal->fs, &identity.nonce, sizeof identity.nonce);
+    if (!failed)
+        failed = wal->fs->open(wal->fs, name, LW_OPEN_WRITE, &file);
+    if (failed)
+        return lw_fail_errno(error, failed, name, "cannot begin the segment");
+    int status = lw_segment_map(wal->fs, file, name, wal->successor_size, true, out, error);
+    if (status == LW_OK)
+        lw_segment_set_identity(*out, &identity);
+    return status;
+}
+
+static void adopt_tail(lw_wal *wal, lw_segment *segment, const lw_page *footer)
+{
+    lw_segment *old = wal->tail;
+    (void)pthread_mutex_lock(&wal->lock);
+    if (old != NULL) {
+        old->sealed = true;
+        old->footer_check = footer->check;
+        old->index_checked = 1; /* it was just written from memory */
+        uint32_t *items = old->index_items;
+        old->index_items = NULL;
+        free(items);
+    }
+    wal->segments[wal->segment_count++] = segment;
+    wal->tail = segment;
+    lw_keeper_successor_taken(wal);
+    (void)pthread_mutex_unlock(&wal->lock);
+}
+
+int lw_begin_segment(lw_wal *wal, uint64_t segment_bytes, lw_error *error)
+{
+    uint64_t number;
+    lw_segment *segment;
+    lw_page header;
+    lw_page footer = {.check = 0};
+    (void)pthread_mutex_lock(&wal->lock);
+    int status = lw_reserve_segment(wal);
+    (void)pthread_mutex_unlock(&wal->lock);
+    if (status != LW_OK)
+        return lw_fail_errno(error, ENOMEM, NULL, "a segment");
+    status = lw_keeper_get_successor(wal, segment_bytes, &number, error);
+    if (status == LW_OK)
+        status = map_successor(wal, number, &segment, error);
+    if (status != LW_OK)
+        return status;
+    if (wal->tail != NULL)
+        status = seal(wal, &footer, error);
+    if (status == LW_OK) {
+        describe_with_state(wal, segment, LW_HEADER, &header);
+        header.predecessor = wal->tail != NULL ? wal->tail->identity.number : 0;
+        header.predecessor_check = footer.check;
+        store_pages pages = {.segment = segment, .page = &header};
+        status = store(&pages, error);
+    }
+    if (status != LW_OK) {
+        lw_segment_unpin(segment);
+        return status;
+    }
+    segment->header_check = header.check;
+    adopt_tail(wal, segment, &footer);
+    return LW_OK;
+}
+
+/* ---- closing ---- */
+
+int lw_close_tail(lw_wal *wal, lw_error *error)
+{
+    lw_page mark;
+    char name[LW_NAME_SIZE];
+    lw_segment *tail = wal->tail;
+    if (wal->mark_is_valid || wal->failed)
+        return LW_OK;
+    lw_segment_name_of(tail, name);
+    describe_with_state(wal, tail, LW_CLOSE_MARK, &mark);
+    mark.watermark = (lw_position){tail->identity.number, tail->end};
+    store_pages index = {.segment = tail, .with_index = true};
+    store_pages page = {.segment = tail, .page = &mark};
+    /* The mark is stored only when all that it speaks of is durable: it is a watermark. */
+    int status = store(&index, error);
+    int failed = status == LW_OK ? wal->fs->sync(wal->fs, tail->file) : 0;
+    if (status == LW_OK && !failed)
+        status = store(&page, error);
+    if (status == LW_OK && !failed)
+        failed = wal->fs->sync(wal->fs, tail->file);
+    if (status != LW_OK || !failed)
+        return status;
+    wal->failed = true;
+    wal->failed_errno = failed;
+    return fail_synced(wal, error);
+}
+
+/* ---- the thread ---- */
+
+static bool interval_is_over(const lw_wal *wal, uint64_t *deadline_ns)
+{
+    *deadline_ns = 0;
+    if (wal->options.sync_interval_ms == 0 || wal->first_unsynced_ns == 0 || wal->accepted_ticket <= wal->durable_ticket)
+        return false;
+    *deadline_ns = wal->first_unsynced_ns + (uint64_t)wal->options.sync_interval_ms * 1000000u;
+    return lw_now_ns() >= *deadline_ns;
+}
+
+void *lw_syncer_main(void *argument)
+{
+    lw_wal *wal = argument;
+    (void)pthread_mutex_lock(&wal->lock);
+    while (!wal->stopping) {
+        uint64_t deadline_ns;
+        bool over = interval_is_over(wal, &deadline_ns);
+        bool wanted = wal->wanted_ticket > wal->durable_ticket && wal->accepted_ticket > wal->durable_ticket;
+        if (wal->queue_first != NULL) {
+            (void)pthread_mutex_unlock(&wal->lock);
+            lw_drain_queue(wal);
+            (void)pthread_mutex_lock(&wal->lock);
+        } else if (wal->failed || !(wanted || over)) {
+            lw_cond_wait_until(&wal->syncer_work, &wal->lock, wal->failed ? 0 : deadline_ns);
+        } else if (wal->sync_running) {
+            wait_for_turn(wal);
+        } else {
+            sync_once(wal);
+        }
+    }
+    (void)pthread_mutex_unlock(&wal->lock);
+    return NULL;
+}

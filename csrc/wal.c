@@ -1,0 +1,416 @@
+/*
+ * The public functions, but for the life of a handle (life.c).
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "error.h"
+#include "keeper.h"
+#include "queue.h"
+#include "reader.h"
+#include "syncer.h"
+
+/* ---- writing ---- */
+
+int lw_wal_submit(lw_wal *wal, const lw_batch *batch, lw_patience patience, uint64_t *ticket, lw_error *error)
+{
+    int status = lw_enter(wal, error);
+    if (status != LW_OK)
+        return status;
+    status = lw_submit(wal, batch, patience, ticket, error);
+    lw_leave(wal);
+    return status;
+}
+
+int lw_wal_poll(lw_wal *wal, uint64_t ticket, int durable, lw_error *error)
+{
+    if (lw_forked(wal))
+        return lw_fail(error, LW_CLOSED, "the log was opened before fork, in the parent; open it anew in this process");
+    (void)pthread_mutex_lock(&wal->lock);
+    int status = lw_take_refusal(wal, ticket, error);
+    if (status == LW_OK)
+        status = lw_ticket_status(wal, ticket, durable, error);
+    (void)pthread_mutex_unlock(&wal->lock);
+    return status;
+}
+
+static uint64_t deadline_after(int64_t timeout_ns)
+{
+    return timeout_ns < 0 ? 0 : lw_now_ns() + (uint64_t)timeout_ns;
+}
+
+int lw_wal_wait(lw_wal *wal, uint64_t ticket, int durable, int64_t timeout_ns, lw_error *error)
+{
+    int status = lw_enter(wal, error);
+    if (status != LW_OK)
+        return status;
+    uint64_t deadline_ns = deadline_after(timeout_ns);
+    status = lw_wait_ticket(wal, ticket, false, deadline_ns, error);
+    if (status == LW_OK) {
+        (void)pthread_mutex_lock(&wal->lock);
+        status = lw_take_refusal(wal, ticket, error);
+        (void)pthread_mutex_unlock(&wal->lock);
+    }
+    if (status == LW_OK && durable)
+        status = lw_wait_ticket(wal, ticket, true, deadline_ns, error);
+    lw_leave(wal);
+    return status;
+}
+
+uint64_t lw_wal_durable_ticket(lw_wal *wal)
+{
+    return __atomic_load_n(&wal->shown_durable_ticket, __ATOMIC_ACQUIRE);
+}
+
+int lw_wal_wait_removed(lw_wal *wal, lw_error *error)
+{
+    int status = lw_enter(wal, error);
+    if (status != LW_OK)
+        return status;
+    lw_keeper_wait_removed(wal);
+    lw_leave(wal);
+    return LW_OK;
+}
+
+int lw_wal_check_open(lw_wal *wal, lw_error *error)
+{
+    int status = lw_enter(wal, error);
+    if (status == LW_OK)
+        lw_leave(wal);
+    return status;
+}
+
+int lw_wal_check_writable(lw_wal *wal, lw_error *error)
+{
+    int status = lw_enter(wal, error);
+    if (status != LW_OK)
+        return status;
+    (void)pthread_mutex_lock(&wal->lock);
+    status = wal->options.read_only ? lw_fail(error, LW_READ_ONLY, "the log was opened with read_only=True")
+                                    : lw_check_usable(wal, error);
+    (void)pthread_mutex_unlock(&wal->lock);
+    lw_leave(wal);
+    return status;
+}
+
+/* ---- subscribers ---- */
+
+static lw_subscriber *find_subscriber(lw_wal *wal, int descriptor)
+{
+    for (size_t i = 0; i < LW_MAX_SUBSCRIBERS; i++)
+        if (wal->subscribers[i].descriptor == descriptor)
+            return &wal->subscribers[i];
+    return NULL;
+}
+
+int lw_wal_subscribe(lw_wal *wal, int descriptor, lw_error *error)
+{
+    int status = lw_enter(wal, error);
+    if (status != LW_OK)
+        return status;
+    (void)pthread_mutex_lock(&wal->lock);
+    lw_subscriber *subscriber = find_subscriber(wal, -1);
+    if (subscriber != NULL)
+        *subscriber = (lw_subscriber){descriptor, false};
+    else
+        status = lw_fail(error, LW_OUT_OF_RANGE, "at most %d event loops can wait for one log", LW_MAX_SUBSCRIBERS);
+    (void)pthread_mutex_unlock(&wal->lock);
+    lw_leave(wal);
+    return status;
+}
+
+void lw_wal_unsubscribe(lw_wal *wal, int descriptor)
+{
+    if (lw_forked(wal))
+        return;
+    (void)pthread_mutex_lock(&wal->lock);
+    lw_subscriber *subscriber = find_subscriber(wal, descriptor);
+    if (subscriber != NULL)
+        *subscriber = (lw_subscriber){-1, false};
+    (void)pthread_mutex_unlock(&wal->lock);
+}
+
+void lw_wal_arm(lw_wal *wal, int descriptor, uint64_t sync_ticket)
+{
+    if (lw_forked(wal))
+        return;
+    (void)pthread_mutex_lock(&wal->lock);
+    lw_subscriber *subscriber = find_subscriber(wal, descriptor);
+    if (subscriber != NULL)
+        subscriber->armed = true;
+    if (sync_ticket > wal->wanted_ticket)
+        wal->wanted_ticket = sync_ticket;
+    if (wal->wanted_ticket > wal->durable_ticket)
+        (void)pthread_cond_signal(&wal->syncer_work);
+    if (wal->failed || wal->closed)
+        lw_announce(wal);
+    (void)pthread_mutex_unlock(&wal->lock);
+}
+
+/* ---- reading ---- */
+
+uint64_t lw_wal_first_index(lw_wal *wal)
+{
+    return __atomic_load_n(&wal->shown_first, __ATOMIC_RELAXED);
+}
+
+uint64_t lw_wal_last_index(lw_wal *wal)
+{
+    return __atomic_load_n(&wal->shown_last, __ATOMIC_RELAXED);
+}
+
+uint64_t lw_wal_durable_index(lw_wal *wal)
+{
+    return __atomic_load_n(&wal->shown_durable, __ATOMIC_RELAXED);
+}
+
+typedef struct located {
+    uint64_t term;
+    const uint8_t *payload;
+} located;
+
+static int locate_entry(void *argument, const lw_frame *frame, const uint8_t *payload)
+{
+    *(located *)argument = (located){frame->term, payload};
+    return LW_OK;
+}
+
+/* LW_NOT_FOUND where there is no such entry. */
+static int locate(lw_wal *wal, uint64_t index, located *entry, lw_position *place, lw_error *error)
+{
+    lw_range range;
+    int status = lw_range_open(wal, index, index, &range, error);
+    if (status != LW_OK)
+        return status;
+    status = range.count == 0 ? LW_NOT_FOUND : lw_range_visit(&range, UINT64_MAX, locate_entry, entry, error);
+    if (status == LW_OK)
+        *place = (lw_position){range.spans[0].segment->identity.number,
+                               (uint64_t)(entry->payload - range.spans[0].segment->base)};
+    lw_range_close(&range);
+    return status;
+}
+
+/* True where the term is known without reading. */
+static bool term_in_memory(lw_wal *wal, uint64_t index, uint64_t *term)
+{
+    bool known = true;
+    (void)pthread_mutex_lock(&wal->lock);
+    const lw_bounds *bounds = &wal->state.bounds;
+    if (index == 0)
+        *term = 0;
+    else if (bounds->has_boundary && index == bounds->boundary.index)
+        *term = bounds->boundary.term;
+    else if (bounds->first < bounds->next && index == bounds->next - 1)
+        *term = bounds->last_term;
+    else
+        known = false;
+    (void)pthread_mutex_unlock(&wal->lock);
+    return known;
+}
+
+int lw_wal_term(lw_wal *wal, uint64_t index, uint64_t *term, lw_error *error)
+{
+    int status = lw_enter(wal, error);
+    if (status != LW_OK)
+        return status;
+    if (!term_in_memory(wal, index, term)) {
+        located entry;
+        lw_position ignored;
+        status = locate(wal, index, &entry, &ignored, error);
+        if (status == LW_OK)
+            *term = entry.term;
+    }
+    lw_leave(wal);
+    return status;
+}
+
+int lw_wal_boundary(lw_wal *wal, lw_log_id *boundary, lw_error *error)
+{
+    int status = lw_enter(wal, error);
+    if (status != LW_OK)
+        return status;
+    (void)pthread_mutex_lock(&wal->lock);
+    *boundary = wal->state.bounds.boundary;
+    status = wal->state.bounds.has_boundary ? LW_OK : LW_NOT_FOUND;
+    (void)pthread_mutex_unlock(&wal->lock);
+    lw_leave(wal);
+    return status;
+}
+
+int lw_wal_hard_state(lw_wal *wal, lw_hard_state *hard_state, lw_error *error)
+{
+    int status = lw_enter(wal, error);
+    if (status != LW_OK)
+        return status;
+    (void)pthread_mutex_lock(&wal->lock);
+    *hard_state = wal->state.hard_state;
+    status = wal->state.has_hard_state ? LW_OK : LW_NOT_FOUND;
+    (void)pthread_mutex_unlock(&wal->lock);
+    lw_leave(wal);
+    return status;
+}
+
+static int durable_target(lw_wal *wal, uint64_t index, uint64_t *ticket, lw_position *place, lw_error *error)
+{
+    located entry;
+    *place = (lw_position){0, 0};
+    (void)pthread_mutex_lock(&wal->lock);
+    int status = lw_check_usable(wal, error);
+    uint64_t last = wal->state.bounds.next - 1;
+    bool durable = index <= wal->durable_index;
+    *ticket = durable ? 0 : wal->accepted_ticket;
+    (void)pthread_mutex_unlock(&wal->lock);
+    if (index > last)
+        return lw_fail_index(error, LW_OUT_OF_RANGE, index, "the log ends at index %llu", (unsigned long long)last);
+    if (durable)
+        return LW_OK;
+    if (status == LW_OK)
+        status = locate(wal, index, &entry, place, error);
+    return status == LW_NOT_FOUND ? LW_OK : status;
+}
+
+static int check_durable(lw_wal *wal, uint64_t index, const lw_position *place, lw_error *error)
+{
+    located entry;
+    lw_position now = {0, 0};
+    lw_log_id boundary = {0, 0};
+    if (place->segment == 0)
+        return LW_OK;
+    int status = locate(wal, index, &entry, &now, error);
+    (void)pthread_mutex_lock(&wal->lock);
+    if (wal->state.bounds.has_boundary)
+        boundary = wal->state.bounds.boundary;
+    (void)pthread_mutex_unlock(&wal->lock);
+    if (status != LW_OK && status != LW_NOT_FOUND)
+        return status;
+    bool same = now.segment == place->segment && now.offset == place->offset;
+    return same || index <= boundary.index
+               ? LW_OK
+               : lw_fail_index(error, LW_CONFLICT, index, "the entry was replaced before it was durable");
+}
+
+int lw_wal_durable_target(lw_wal *wal, uint64_t index, uint64_t *ticket, lw_position *place, lw_error *error)
+{
+    int status = lw_enter(wal, error);
+    if (status != LW_OK)
+        return status;
+    status = durable_target(wal, index, ticket, place, error);
+    lw_leave(wal);
+    return status;
+}
+
+int lw_wal_check_durable(lw_wal *wal, uint64_t index, const lw_position *place, lw_error *error)
+{
+    int status = lw_enter(wal, error);
+    if (status != LW_OK)
+        return status;
+    status = check_durable(wal, index, place, error);
+    lw_leave(wal);
+    return status;
+}
+
+int lw_wal_wait_durable(lw_wal *wal, uint64_t index, int64_t timeout_ns, lw_error *error)
+{
+    uint64_t ticket;
+    lw_position place;
+    int status = lw_enter(wal, error);
+    if (status != LW_OK)
+        return status;
+    status = durable_target(wal, index, &ticket, &place, error);
+    if (status == LW_OK && ticket > 0)
+        status = lw_wait_ticket(wal, ticket, true, deadline_after(timeout_ns), error);
+    if (status == LW_OK)
+        status = check_durable(wal, index, &place, error);
+    lw_leave(wal);
+    return status;
+}
+
+/* ---- reading without CPython's lists ---- */
+
+typedef struct packing {
+    uint8_t *buffer;
+    size_t size;
+    size_t capacity;
+    size_t count;
+} packing;
+
+static int pack_entry(void *argument, const lw_frame *frame, const uint8_t *payload)
+{
+    packing *p = argument;
+    uint64_t head[4] = {frame->index, frame->term, frame->size, frame->kind};
+    size_t need = sizeof head + (size_t)lw_align8(frame->size);
+    if (p->capacity - p->size < need) {
+        size_t capacity = p->capacity * 2 > p->size + need ? p->capacity * 2 : p->size + need;
+        uint8_t *more = realloc(p->buffer, capacity);
+        if (more == NULL)
+            return LW_NO_MEMORY;
+        p->buffer = more;
+        p->capacity = capacity;
+    }
+    memcpy(p->buffer + p->size, head, sizeof head);
+    memcpy(p->buffer + p->size + sizeof head, payload, frame->size);
+    p->size += need;
+    p->count++;
+    return LW_OK;
+}
+
+int lw_wal_read(lw_wal *wal, uint64_t first, uint64_t last, uint64_t max_bytes, uint8_t **buffer, size_t *size, size_t *count,
+                lw_error *error)
+{
+    lw_range range;
+    packing p = {0};
+    int status = lw_enter(wal, error);
+    if (status != LW_OK)
+        return status;
+    status = lw_range_open(wal, first, last, &range, error);
+    if (status == LW_OK) {
+        status = lw_range_visit(&range, max_bytes, pack_entry, &p, error);
+        lw_range_close(&range);
+    }
+    lw_leave(wal);
+    if (status != LW_OK) {
+        free(p.buffer);
+        return status == LW_NO_MEMORY ? lw_fail_errno(error, ENOMEM, NULL, "a read") : status;
+    }
+    *buffer = p.buffer;
+    *size = p.size;
+    *count = p.count;
+    return LW_OK;
+}
+
+void lw_buffer_free(uint8_t *buffer)
+{
+    free(buffer);
+}
+
+/* ---- looking at the log ---- */
+
+void lw_wal_stats(lw_wal *wal, lw_stats *stats)
+{
+    (void)pthread_mutex_lock(&wal->lock);
+    *stats = wal->stats;
+    stats->sync_p50_ns = lw_histogram_permille(&wal->sync_times, 500);
+    stats->sync_p99_ns = lw_histogram_permille(&wal->sync_times, 990);
+    stats->sync_max_ns = wal->sync_times.highest;
+    stats->segments = wal->segment_count;
+    stats->spares = wal->spare_count + (wal->successor != 0);
+    (void)pthread_mutex_unlock(&wal->lock);
+}
+
+size_t lw_wal_segments(lw_wal *wal, lw_segment_info *rows, size_t capacity)
+{
+    (void)pthread_mutex_lock(&wal->lock);
+    size_t count = wal->segment_count;
+    for (size_t i = 0; i < count && i < capacity; i++) {
+        const lw_segment *segment = wal->segments[i];
+        rows[i] = (lw_segment_info){.number = segment->identity.number, .size = segment->size, .end = segment->end,
+                                    .sealed = segment->sealed};
+        for (size_t r = 0; r < wal->index.count; r++)
+            if (wal->index.runs[r].segment == segment) {
+                rows[i].first_index = wal->index.runs[r].first;
+                rows[i].next_index = wal->index.runs[r].next;
+            }
+    }
+    (void)pthread_mutex_unlock(&wal->lock);
+    return count;
+}

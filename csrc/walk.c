@@ -1,0 +1,239 @@
+#include "walk.h"
+
+#include "crc32c.h"
+
+/* The batch that is being read: what it will do, if its COMMIT comes. */
+typedef struct batch {
+    uint64_t start;
+    int stage; /* the order of docs/format.md: frames of a lower stage cannot follow */
+    lw_bounds bounds;
+    bool cuts;
+    uint64_t cut_from; /* drops these of the offset index; 0: all, of older segments too */
+    uint64_t pushed;
+    const uint8_t *hard_state; /* its payload */
+    lw_frame hard_state_frame;
+} batch;
+
+enum stage { AT_START, AFTER_EPOCH, AFTER_CONTROL, AFTER_ENTRY, AFTER_HARD_STATE };
+
+static uint64_t area_end(const lw_segment *segment)
+{
+    return segment->size - LW_PAGE_SIZE;
+}
+
+static bool payload_verifies(const lw_frame *frame, const uint8_t *payload)
+{
+    return frame->payload_check == lw_crc32c(0, payload, (size_t)lw_align8(frame->size));
+}
+
+static bool in_order(batch *current, int lowest_before, int highest_before, int after)
+{
+    if (current->stage < lowest_before || current->stage > highest_before)
+        return false;
+    current->stage = after;
+    return true;
+}
+
+/* Entries are pushed behind the offset index that counts, and moved into place when the COMMIT comes. */
+static bool take_entry(lw_walk *walk, batch *current, const lw_frame *frame, uint64_t offset)
+{
+    lw_segment *segment = walk->segment;
+    lw_bounds *bounds = &current->bounds;
+    if (!in_order(current, AT_START, AFTER_ENTRY, AFTER_ENTRY))
+        return false;
+    if (frame->term < bounds->last_term || (!lw_bounds_blank(bounds) && frame->index != bounds->next))
+        return false;
+    if (lw_segment_reserve(segment, current->pushed + 1) != LW_OK) {
+        walk->out_of_memory = true;
+        return false;
+    }
+    segment->index_items[segment->index_count + current->pushed++] = (uint32_t)(offset / 8);
+    lw_bounds_append(bounds, frame->index, frame->term);
+    return true;
+}
+
+static bool take_truncate(batch *current, const lw_frame *frame)
+{
+    if (!in_order(current, AT_START, AFTER_EPOCH, AFTER_CONTROL))
+        return false;
+    if (frame->index < current->bounds.first || frame->index >= current->bounds.next)
+        return false;
+    current->cuts = true;
+    current->cut_from = frame->index;
+    lw_bounds_truncate(&current->bounds, frame->index, frame->term);
+    return true;
+}
+
+static bool take_purge(batch *current, const lw_frame *frame)
+{
+    lw_bounds *bounds = &current->bounds;
+    if (!in_order(current, AT_START, AFTER_EPOCH, AFTER_CONTROL))
+        return false;
+    bool all = frame->kind == 1;
+    if (frame->index + 1 < bounds->first ||
+        (bounds->has_boundary && frame->index <= bounds->boundary.index) || (!all && frame->index >= bounds->next))
+        return false;
+    current->cuts = all;
+    lw_bounds_purge(bounds, (lw_log_id){frame->index, frame->term}, all);
+    return true;
+}
+
+static bool take_reset(batch *current)
+{
+    if (!in_order(current, AT_START, AFTER_EPOCH, AFTER_CONTROL))
+        return false;
+    current->cuts = true;
+    lw_bounds_reset(&current->bounds);
+    return true;
+}
+
+static bool take_hard_state(batch *current, const lw_frame *frame, const uint8_t *payload)
+{
+    lw_hard_state ignored;
+    if (!in_order(current, AT_START, AFTER_ENTRY, AFTER_HARD_STATE) ||
+        !lw_hard_state_decode(&ignored, frame, payload))
+        return false;
+    current->hard_state = payload;
+    current->hard_state_frame = *frame;
+    return true;
+}
+
+static bool take(lw_walk *walk, batch *current, const lw_frame *frame, uint64_t offset, const uint8_t *payload)
+{
+    switch (frame->type) {
+    case LW_ENTRY_FRAME:
+        return take_entry(walk, current, frame, offset);
+    case LW_TRUNCATE_FRAME:
+        return take_truncate(current, frame);
+    case LW_PURGE_FRAME:
+        return take_purge(current, frame);
+    case LW_RESET_FRAME:
+        return take_reset(current);
+    case LW_HARD_STATE_FRAME:
+        return take_hard_state(current, frame, payload);
+    case LW_EPOCH_FRAME:
+        return in_order(current, AT_START, AT_START, AFTER_EPOCH);
+    case LW_COMMIT_FRAME:
+        break;
+    }
+    return false;
+}
+
+static void move_pushed_into_place(lw_segment *segment, const batch *current)
+{
+    uint32_t *pushed = segment->index_items + segment->index_count;
+    if (current->cuts)
+        lw_segment_cut(segment, current->cut_from);
+    if (current->pushed == 0)
+        return;
+    if (segment->index_count == 0)
+        segment->index_first = current->bounds.next - current->pushed;
+    memmove(segment->index_items + segment->index_count, pushed, (size_t)current->pushed * sizeof *pushed);
+    segment->index_count += current->pushed;
+}
+
+static void apply(lw_walk *walk, const batch *current, const lw_commit *commit, uint64_t batch_end, uint32_t chain)
+{
+    lw_segment *segment = walk->segment;
+    move_pushed_into_place(segment, current);
+    walk->state.bounds = current->bounds;
+    if (current->hard_state != NULL) {
+        walk->state.has_hard_state = true;
+        (void)lw_hard_state_decode(&walk->state.hard_state, &current->hard_state_frame, current->hard_state);
+    }
+    if (lw_position_before(walk->watermark, commit->watermark))
+        walk->watermark = commit->watermark;
+    segment->end = batch_end;
+    segment->chain = chain;
+}
+
+/* Reads one batch from *offset; false where it is not whole. */
+static bool walk_batch(lw_walk *walk)
+{
+    lw_segment *segment = walk->segment;
+    batch current = {.start = segment->end, .bounds = walk->state.bounds};
+    uint64_t offset = segment->end;
+    uint32_t chain = segment->chain;
+    for (;;) {
+        lw_frame frame;
+        const uint8_t *bytes = segment->base + offset;
+        if (!lw_frame_decode(&frame, segment->seed, bytes, area_end(segment) - offset) || frame.previous != chain ||
+            !payload_verifies(&frame, bytes + LW_FRAME_HEADER_SIZE))
+            return false;
+        chain = frame.check;
+        if (frame.type == LW_COMMIT_FRAME) {
+            lw_commit commit;
+            if (!lw_commit_decode(&commit, &segment->identity, offset, bytes + LW_FRAME_HEADER_SIZE) ||
+                commit.start != current.start || commit.next != current.bounds.next)
+                return false;
+            apply(walk, &current, &commit, offset + LW_COMMIT_FRAME_SIZE, chain);
+            return true;
+        }
+        if (!take(walk, &current, &frame, offset, bytes + LW_FRAME_HEADER_SIZE))
+            return false;
+        offset += lw_frame_size(frame.size);
+    }
+}
+
+void lw_walk_run(void *argument)
+{
+    lw_walk *walk = argument;
+    while (walk_batch(walk))
+        continue;
+}
+
+void lw_durable_index_run(void *argument)
+{
+    lw_durable_index *durable = argument;
+    const lw_segment *segment = durable->segment;
+    lw_frame frame;
+    for (uint64_t offset = LW_FRAMES_OFFSET; offset < segment->end; offset += lw_frame_size(frame.size)) {
+        const uint8_t *bytes = segment->base + offset;
+        lw_commit commit;
+        lw_position here = {segment->identity.number, offset};
+        if (!lw_frame_decode(&frame, segment->seed, bytes, segment->end - offset))
+            return;
+        bool below = lw_position_before(here, durable->watermark);
+        if (frame.type == LW_COMMIT_FRAME && below &&
+            lw_commit_decode(&commit, &segment->identity, offset, bytes + LW_FRAME_HEADER_SIZE))
+            durable->index = commit.next - 1;
+        if (frame.type == LW_TRUNCATE_FRAME && durable->index >= frame.index)
+            durable->index = frame.index - 1;
+        if (frame.type == LW_RESET_FRAME || (frame.type == LW_PURGE_FRAME && frame.kind == 1))
+            durable->index = 0;
+    }
+}
+
+static void look_at_commit(lw_look_ahead *look, uint64_t offset)
+{
+    const lw_segment *segment = look->segment;
+    lw_commit commit;
+    if (!lw_commit_decode(&commit, &segment->identity, offset, segment->base + offset + LW_FRAME_HEADER_SIZE))
+        return;
+    look->commits++;
+    if (offset + LW_COMMIT_FRAME_SIZE > look->frames_end)
+        look->frames_end = offset + LW_COMMIT_FRAME_SIZE;
+    if (!lw_position_before(look->end, commit.watermark))
+        return;
+    if (!look->contradicted)
+        look->contradiction_offset = offset;
+    look->contradicted = true;
+    if (commit.next > look->known_next)
+        look->known_next = commit.next;
+}
+
+void lw_look_ahead_run(void *argument)
+{
+    lw_look_ahead *look = argument;
+    const lw_segment *segment = look->segment;
+    uint64_t limit = area_end(segment);
+    look->frames_end = look->from;
+    for (uint64_t offset = look->from; limit - offset >= LW_FRAME_HEADER_SIZE; offset += 8) {
+        lw_frame frame;
+        if (limit - offset >= LW_COMMIT_FRAME_SIZE)
+            look_at_commit(look, offset);
+        if (look->has_seed && lw_frame_decode(&frame, segment->seed, segment->base + offset, limit - offset) &&
+            offset + lw_frame_size(frame.size) > look->frames_end)
+            look->frames_end = offset + lw_frame_size(frame.size);
+    }
+}

@@ -1,0 +1,42 @@
+/*
+ * Reading a segment's frames in order, batch by batch, from its header's state; and looking ahead behind the place where
+ * they end. This is all of recovery that depends on bytes which a crash may have left in any form.
+ */
+#ifndef LW_WALK_H
+#define LW_WALK_H
+
+#include "segment.h"
+
+typedef struct lw_walk {
+    lw_segment *segment; /* gets end, chain, offset index */
+    lw_state state;      /* in: before the first frame; out: after the last whole batch */
+    lw_position watermark; /* the highest seen so far; the caller starts it with the header's and the close mark's */
+    bool out_of_memory;
+} lw_walk;
+
+typedef struct lw_look_ahead {
+    const lw_segment *segment; /* identity, base and size are used; where the nonce is unknown, has_seed is false */
+    bool has_seed;
+    uint64_t from;
+    lw_position end; /* of the last whole batch in the log */
+    /* out */
+    bool contradicted; /* a COMMIT that stands alone knew of something durable behind `end` */
+    uint64_t contradiction_offset;
+    uint64_t known_next; /* the highest next index that such a COMMIT knew */
+    uint64_t frames_end; /* behind the last frame or COMMIT recognised; `from` if there is none */
+    uint64_t commits;
+} lw_look_ahead;
+
+/* Of a walked segment: the highest index whose entry, and all before it, lie below the watermark and were not cut since. */
+typedef struct lw_durable_index {
+    const lw_segment *segment;
+    lw_position watermark;
+    uint64_t index; /* in: the last index that the header knows */
+} lw_durable_index;
+
+/* All touch the mapping: they are bodies for lw_guarded. */
+void lw_walk_run(void *walk);
+void lw_durable_index_run(void *durable_index);
+void lw_look_ahead_run(void *look_ahead);
+
+#endif
