@@ -1,0 +1,49 @@
+# What a contributor needs. Each target works in a fresh clone, with nothing done first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(wildcard csrc/*.[ch]) pylogwal/_build.py setup.py
+
+.PHONY: test build demo lint wheel clean
+
+test: build  ## set up and run all tests; ARGS are pytest's
+	$(BIN)/python -m pytest $(ARGS)
+
+build: $(VENV)/built  ## the C core, in place
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip 'setuptools>=77.0.3' 'cffi>=1.17'
+	$(BIN)/python -m pip install -q -e '.[test]'
+	touch $@
+
+$(VENV)/built: $(VENV)/ready $(SOURCES)
+	$(BIN)/python setup.py -q build_ext --inplace
+	touch $@
+
+demo: .venv-demo/ready  ## kill -9 a writer again and again; nothing acknowledged may be lost
+	.venv-demo/bin/pylogwal demo $(ARGS)
+
+.venv-demo/ready: pyproject.toml $(SOURCES) $(wildcard pylogwal/*.py)
+	$(PYTHON) -m venv .venv-demo
+	.venv-demo/bin/python -m pip install -q .
+	touch $@
+
+lint: $(VENV)/lint  ## style and types; every C file without a warning from gcc and clang
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	PYTHON=$(BIN)/python .ci/lint-c
+
+$(VENV)/lint: $(VENV)/ready
+	$(BIN)/python -m pip install -q -e '.[lint]'
+	touch $@
+
+wheel: $(VENV)/ready  ## into dist/
+	$(BIN)/python -m pip wheel -q --no-deps -w dist .
+
+clean:
+	rm -rf $(VENV) .venv-demo build dist wheelhouse *.egg-info pylogwal/*.so
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,54 @@
+"""A Raft log on a real disk: durable, crash-atomic, asyncio, with a C core.
+
+    async with pylogwal.open("node1/log") as store:
+        await store.persist_entries([Entry(index=1, term=1, payload=b"set x 1")])
+
+`open` gives a `WalLogStore`; `Wal` is the synchronous handle beneath it, and `MemoryLogStore` the
+same store without a disk, for tests. Every error about a log is a `WalError`.
+"""
+
+from pylogwal.errors import (
+    ClosedError,
+    ConflictError,
+    CorruptionError,
+    DiskFullError,
+    EntryTooLargeError,
+    InvalidEntryError,
+    LockedError,
+    PurgedError,
+    ReadOnlyError,
+    SyncFailedError,
+    UnsupportedFormatError,
+    WalError,
+)
+from pylogwal.log_store import WalLogStore, open
+from pylogwal.memory import MemoryLogStore
+from pylogwal.store import LogStore, MetaStore
+from pylogwal.types import Durability, Entry, HardState, LogId, Stats
+from pylogwal.wal import Wal
+
+__all__ = [
+    "open",
+    "Wal",
+    "WalLogStore",
+    "MemoryLogStore",
+    "LogStore",
+    "MetaStore",
+    "Entry",
+    "LogId",
+    "HardState",
+    "Durability",
+    "Stats",
+    "WalError",
+    "InvalidEntryError",
+    "EntryTooLargeError",
+    "ConflictError",
+    "PurgedError",
+    "CorruptionError",
+    "UnsupportedFormatError",
+    "LockedError",
+    "DiskFullError",
+    "SyncFailedError",
+    "ClosedError",
+    "ReadOnlyError",
+]

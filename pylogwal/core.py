@@ -1,0 +1,418 @@
+"""The C core as Python sees it: the one module that touches cffi.
+
+A `Core` is one open handle. Its methods take and give plain Python values, raise this package's
+errors, and know nothing of durability modes or event loops. What csrc/pyentries.c can do without
+dropping the interpreter's lock goes there; the rest, and everything where it is missing (PyPy),
+goes through cffi.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from pylogwal._core import ffi, lib
+from pylogwal.checks import U64_MAX, clamped_index
+from pylogwal.errors import (
+    ClosedError,
+    ConflictError,
+    CorruptionError,
+    DiskFullError,
+    EntryTooLargeError,
+    InvalidEntryError,
+    LockedError,
+    PurgedError,
+    ReadOnlyError,
+    SyncFailedError,
+    UnsupportedFormatError,
+    WalError,
+)
+from pylogwal.types import Entry, HardState, LogId
+
+__all__ = [
+    "PERSIST",
+    "PURGE",
+    "REPLACE",
+    "RESET",
+    "TRUNCATE",
+    "Core",
+    "SegmentInfo",
+    "Ticket",
+    "crc32c",
+]
+
+_ERRORS: dict[int, type[WalError]] = {
+    lib.LW_INVALID_ENTRY: InvalidEntryError,
+    lib.LW_ENTRY_TOO_LARGE: EntryTooLargeError,
+    lib.LW_CONFLICT: ConflictError,
+    lib.LW_PURGED: PurgedError,
+    lib.LW_CORRUPTION: CorruptionError,
+    lib.LW_UNSUPPORTED_FORMAT: UnsupportedFormatError,
+    lib.LW_LOCKED: LockedError,
+    lib.LW_DISK_FULL: DiskFullError,
+    lib.LW_SYNC_FAILED: SyncFailedError,
+    lib.LW_CLOSED: ClosedError,
+    lib.LW_READ_ONLY: ReadOnlyError,
+    lib.LW_IO: WalError,
+}
+
+PERSIST, TRUNCATE, REPLACE = lib.LW_PERSIST, lib.LW_TRUNCATE, lib.LW_REPLACE
+PURGE, RESET = lib.LW_PURGE, lib.LW_RESET
+
+_UNKNOWN = U64_MAX
+"""As the last index of a range: nobody can tell."""
+
+
+class Ticket(NamedTuple):
+    """A write that was given to the core."""
+
+    number: int
+    queued: bool
+    """Not accepted yet: it waits for a segment roll, and may still be refused."""
+
+
+class SegmentInfo(NamedTuple):
+    """One segment file. Sizes and offsets in bytes."""
+
+    number: int
+    file: str
+    size: int
+    end: int
+    """Where its frames end."""
+    first_index: int
+    """Of the entries that are visible in it; equal to `next_index` where none is."""
+    next_index: int
+    sealed: bool
+
+
+def _error(path: str, error: Any) -> Exception:
+    """The exception for an lw_error."""
+    detail = ffi.string(error.detail).decode("utf-8", "replace")
+    file = ffi.string(error.file).decode("utf-8", "replace") or None
+    if error.status == lib.LW_OUT_OF_RANGE:
+        return ValueError(detail)
+    if error.status == lib.LW_TIMED_OUT:
+        return TimeoutError(detail)
+    if error.status == lib.LW_NO_MEMORY:
+        return MemoryError(detail)
+    offset = error.offset if error.has_offset else None
+    first = error.index if error.has_index else None
+    last = error.last_index if error.has_index and error.last_index != _UNKNOWN else None
+    return _ERRORS.get(error.status, WalError)(
+        _message(path, file, offset, first, last, error.status, detail),
+        path=path,
+        file=file,
+        offset=offset,
+        index=first if first == last else None,
+        errno=error.sys_errno or None,
+        first_index=first,
+        last_index=last,
+    )
+
+
+def _message(
+    path: str,
+    file: str | None,
+    offset: int | None,
+    first: int | None,
+    last: int | None,
+    status: int,
+    detail: str,
+) -> str:
+    where = path if file is None else os.path.join(path, file)
+    if offset is not None:
+        where += f" at byte {offset}"
+    if status != lib.LW_CORRUPTION:
+        return f"{detail} [{where}]"
+    if first is None:
+        lost = ""
+    elif last is None:
+        lost = f"; entries from {first} on are lost"
+    else:
+        lost = f"; entry {first} is lost" if first == last else f"; entries {first}..{last} are lost"
+    return (
+        f"{detail}{lost}; nothing was changed: restore the directory from a copy, or bring this "
+        f"node back as a new one [{where}]"
+    )
+
+
+class Core:
+    """One open handle of the C core. Thread-safe. Dropped without close it is abandoned: threads,
+    descriptors and lock go, without a flush.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        segment_bytes: int,
+        max_entry_bytes: int,
+        spare_segments: int,
+        sync_interval_ms: int,
+        create: bool,
+        read_only: bool,
+    ) -> None:
+        options = ffi.new(
+            "lw_options *",
+            {
+                "segment_bytes": segment_bytes,
+                "max_entry_bytes": max_entry_bytes,
+                "spare_segments": spare_segments,
+                "sync_interval_ms": sync_interval_ms,
+                "create": create,
+                "read_only": read_only,
+            },
+        )
+        self.path = path
+        self._process = os.getpid()
+        handle = ffi.new("lw_wal **")
+        self._check(lib.lw_wal_open, os.fsencode(path), options, handle)
+        self._handle = ffi.gc(handle[0], lib.lw_wal_free)
+        self._bind()
+
+    def _check(self, function: Callable[..., int], *arguments: Any) -> int:
+        """Calls, and raises what comes back. Returns LW_OK, LW_PENDING or LW_NOT_FOUND."""
+        error = ffi.new("lw_error *")
+        status = function(*arguments, error)
+        if status in (lib.LW_OK, lib.LW_PENDING, lib.LW_NOT_FOUND):
+            return status
+        raise _error(self.path, error)
+
+    def _bind(self) -> None:
+        path = self.path
+
+        def make_error(address: int) -> Exception:
+            return _error(path, ffi.cast("lw_error *", address))
+
+        functions: list[Any] = []
+        bound = lib.lw_python_bind(
+            self._handle, id(self._handle), id(functions), id(Entry), id(make_error)
+        )
+        if bound == 5:
+            (self.fast_persist, self.fast_submit, self._get_entries, self._entry, self.last_index) = (
+                functions
+            )
+        else:
+            self._get_entries = self._entry = self.fast_persist = self.fast_submit = _not_implemented
+            self.last_index = self._last_index
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    fast_persist: Callable[[object, bool], Any]
+    """(entries, durable): writes and waits. NotImplemented where the entries are not exactly right,
+    or this interpreter has no such function: then check them, and use `submit`."""
+
+    fast_submit: Callable[[object], Any]
+    """(entries): a ticket's number, negative where it is queued; or NotImplemented."""
+
+    def submit(
+        self,
+        operation: int,
+        *,
+        at: LogId = LogId(0, 0),
+        entries: Sequence[Entry] = (),
+        hard_state: HardState | None = None,
+        may_wait: bool,
+    ) -> Ticket:
+        """One write. The entries and the hard state have been checked (`pylogwal.checks`).
+
+        With `may_wait` it waits for its turn with other threads that are writing at this moment.
+        """
+        keep = [ffi.from_buffer(entry.payload) for entry in entries]
+        rows = ffi.new("lw_entry[]", len(entries))
+        for row, entry, payload in zip(rows, entries, keep):
+            row.index, row.term, _, row.kind = entry
+            row.payload, row.size = payload, len(entry.payload)
+        state = ffi.NULL if hard_state is None else _hard_state_to_c(hard_state)
+        batch = ffi.new("lw_batch *", (operation, at, rows, len(entries), state))
+        patience = lib.LW_WAIT if may_wait else lib.LW_QUEUE
+        ticket = ffi.new("uint64_t *")
+        status = self._check(lib.lw_wal_submit, self._handle, batch, patience, ticket)
+        return Ticket(ticket[0], status == lib.LW_PENDING)
+
+    def wait(self, ticket: Ticket, *, durable: bool) -> None:
+        """Until accepted, or durable. Blocks; raises what the write was refused with."""
+        self._check(lib.lw_wal_wait, self._handle, ticket.number, durable, -1)
+
+    def poll(self, ticket: Ticket, *, durable: bool) -> bool:
+        """Whether it is accepted, or durable. Raises what the write was refused with."""
+        return self._check(lib.lw_wal_poll, self._handle, ticket.number, durable) == lib.LW_OK
+
+    def durable_ticket(self) -> int:
+        """Every write with a ticket up to this number is durable, unless it was refused."""
+        return int(lib.lw_wal_durable_ticket(self._handle))
+
+    def wait_removed(self) -> None:
+        """Until the files that a durable purge made useless are gone. Blocks."""
+        self._check(lib.lw_wal_wait_removed, self._handle)
+
+    def check_writable(self) -> None:
+        """Raises what a write would raise now."""
+        self._check(lib.lw_wal_check_writable, self._handle)
+
+    # -- being told ------------------------------------------------------------------------------
+
+    def subscribe(self, descriptor: int) -> None:
+        self._check(lib.lw_wal_subscribe, self._handle, descriptor)
+
+    def unsubscribe(self, descriptor: int) -> None:
+        lib.lw_wal_unsubscribe(self._handle, descriptor)
+
+    def arm(self, descriptor: int, sync_number: int) -> None:
+        """Has the descriptor written to at the next change, and a sync started up to the ticket of
+        that number (0: none).
+        """
+        lib.lw_wal_arm(self._handle, descriptor, sync_number)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    last_index: Callable[[], int]
+
+    def _last_index(self) -> int:
+        self.check_open()
+        return int(lib.lw_wal_last_index(self._handle))
+
+    def check_open(self) -> None:
+        """Raises ClosedError where the handle is closed, or was opened before a fork."""
+        self._check(lib.lw_wal_check_open, self._handle)
+
+    def first_index(self) -> int:
+        self.check_open()
+        return int(lib.lw_wal_first_index(self._handle))
+
+    def durable_index(self) -> int:
+        self.check_open()
+        return int(lib.lw_wal_durable_index(self._handle))
+
+    def get_entries(self, first: int, last: int, max_bytes: int = U64_MAX) -> list[Entry]:
+        """Indices and `max_bytes` are ints in 0..2^64-1; 2^64-1 bytes are no limit."""
+        entries = self._get_entries(first, last, max_bytes)
+        return self.read(first, last, max_bytes) if entries is NotImplemented else entries
+
+    def entry(self, index: int) -> Entry | None:
+        """Any int; outside of 0..2^64-1 there is none."""
+        entry = self._entry(index)
+        if entry is not NotImplemented:
+            return entry  # type: ignore[no-any-return]
+        index = clamped_index(index)
+        found = self.read(index, index, U64_MAX)
+        return found[0] if found else None
+
+    def read(self, first: int, last: int, max_bytes: int) -> list[Entry]:
+        """`get_entries` on any interpreter."""
+        buffer, size, count = ffi.new("uint8_t **"), ffi.new("size_t *"), ffi.new("size_t *")
+        self._check(lib.lw_wal_read, self._handle, first, last, max_bytes, buffer, size, count)
+        try:
+            return _unpacked(ffi.buffer(buffer[0], size[0])[:], count[0]) if count[0] else []
+        finally:
+            lib.lw_buffer_free(buffer[0])
+
+    def term(self, index: int) -> int | None:
+        term = ffi.new("uint64_t *")
+        status = self._check(lib.lw_wal_term, self._handle, index, term)
+        return None if status == lib.LW_NOT_FOUND else int(term[0])
+
+    def boundary(self) -> LogId | None:
+        found = ffi.new("lw_log_id *")
+        status = self._check(lib.lw_wal_boundary, self._handle, found)
+        return None if status == lib.LW_NOT_FOUND else LogId(found.index, found.term)
+
+    def hard_state(self) -> HardState | None:
+        found = ffi.new("lw_hard_state *")
+        if self._check(lib.lw_wal_hard_state, self._handle, found) == lib.LW_NOT_FOUND:
+            return None
+        vote = bytes(ffi.buffer(found.vote, found.vote_size)).decode() if found.has_vote else None
+        extra = bytes(ffi.buffer(found.extra, found.extra_size))
+        return HardState(found.term, vote, found.commit_index, extra)
+
+    def wait_durable(self, index: int, timeout_ns: int) -> None:
+        """`timeout_ns` below 0: as long as it takes."""
+        self._check(lib.lw_wal_wait_durable, self._handle, index, timeout_ns)
+
+    def durable_target(self, index: int) -> tuple[Ticket, Any]:
+        """The ticket to wait for until `index` is durable (number 0: it is), and what to check with
+        afterwards.
+        """
+        ticket, place = ffi.new("uint64_t *"), ffi.new("lw_position *")
+        self._check(lib.lw_wal_durable_target, self._handle, index, ticket, place)
+        return Ticket(ticket[0], False), place
+
+    def check_durable(self, index: int, place: Any) -> None:
+        """Raises ConflictError where the entry was replaced since `durable_target`."""
+        self._check(lib.lw_wal_check_durable, self._handle, index, place)
+
+    # -- the handle ------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        self._check(lib.lw_wal_refresh, self._handle)
+
+    def stats(self) -> Any:
+        """The core's lw_stats."""
+        self.check_open()
+        stats = ffi.new("lw_stats *")
+        lib.lw_wal_stats(self._handle, stats)
+        return stats
+
+    def segments(self) -> list[SegmentInfo]:
+        """The segments that hold the log, oldest first."""
+        self.check_open()
+        capacity = 64
+        while True:
+            rows = ffi.new("lw_segment_info[]", capacity)
+            count = lib.lw_wal_segments(self._handle, rows, capacity)
+            if count <= capacity:
+                break
+            capacity = count * 2
+        return [
+            SegmentInfo(
+                row.number,
+                f"{row.number:016x}.wal",
+                row.size,
+                row.end,
+                row.first_index,
+                row.next_index,
+                bool(row.sealed),
+            )
+            for row in rows[0:count]
+        ]
+
+    def owned_here(self) -> bool:
+        """False in a forked child, whose copy holds nothing."""
+        return os.getpid() == self._process
+
+    def close(self) -> None:
+        """Flushes and releases everything, even if the flush fails. May be repeated. Blocks."""
+        self._check(lib.lw_wal_close, self._handle)
+
+
+def _not_implemented(*_: object) -> Any:
+    return NotImplemented
+
+
+def _hard_state_to_c(state: HardState) -> Any:
+    vote = b"" if state.voted_for is None else state.voted_for.encode()
+    made = ffi.new("lw_hard_state *")
+    made.term, made.commit_index = state.term, state.commit_index
+    made.has_vote = state.voted_for is not None
+    made.vote_size, made.extra_size = len(vote), len(state.extra)
+    made.vote[0 : len(vote)] = vote
+    made.extra[0 : len(state.extra)] = state.extra
+    return made
+
+
+def _unpacked(packed: bytes, count: int) -> list[Entry]:
+    """Entries from the layout of lw_wal_read: four 8-byte numbers, then the payload, aligned to 8."""
+    numbers = memoryview(packed).cast("Q")
+    entries = []
+    at = 0
+    for _ in range(count):
+        index, term, size, kind = numbers[at // 8 : at // 8 + 4]
+        entries.append(Entry(index, term, packed[at + 32 : at + 32 + size], kind))
+        at += 32 + (size + 7) // 8 * 8
+    return entries
+
+
+def crc32c(data: bytes, crc: int = 0) -> int:
+    """CRC32C of `data`, continued from `crc`."""
+    return int(lib.lw_crc32c(crc, data, len(data)))

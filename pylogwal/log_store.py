@@ -1,0 +1,405 @@
+"""`WalLogStore`, the asyncio face of `Wal`.
+
+Nothing here blocks the event loop, and a write costs no thread and no executor: the core's own
+thread syncs, and writes to a descriptor that the loop watches. One `_Waker` per running loop
+holds the futures that wait there. Opening and closing, which may take long, run in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pylogwal.checks import U64_MAX, checked_int
+from pylogwal.core import Core, Ticket
+from pylogwal.errors import ClosedError
+from pylogwal.store import LogStore, MetaStore
+from pylogwal.types import Entry, HardState, LogId, Stats
+from pylogwal.wal import Wal
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["WalLogStore", "open"]
+
+T = TypeVar("T")
+
+
+class _Opening:
+    """What `open` returns: awaited it is a store, entered it is a context that closes it."""
+
+    def __init__(self, path: str | os.PathLike[str], options: dict[str, Any]) -> None:
+        self._path = path
+        self._options = options
+        self._store: WalLogStore | None = None
+
+    def __await__(self) -> Generator[Any, None, WalLogStore]:
+        return self._open().__await__()
+
+    async def _open(self) -> WalLogStore:
+        opening = _in_thread(lambda: Wal(self._path, **self._options))
+        try:
+            return WalLogStore(await asyncio.shield(opening))
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_late)
+            raise
+
+    async def __aenter__(self) -> WalLogStore:
+        self._store = await self._open()
+        return self._store
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._store is not None
+        await self._store.aclose()
+
+
+def open(path: str | os.PathLike[str], **options: Any) -> _Opening:
+    """Opens the log in the directory `path`; options are those of `Wal`.
+
+    `store = await pylogwal.open(path)`, or `async with pylogwal.open(path) as store:`, which closes
+    it. Recovery runs in a thread. Raises what `Wal` raises, when awaited.
+    """
+    return _Opening(path, options)
+
+
+def _in_thread(function: Callable[[], T]) -> asyncio.Future[T]:
+    """Runs it in a thread of its own, so that no executor's queue or shutdown is in the way."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if future.cancelled():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, failure = None, None
+        try:
+            result = function()
+        except BaseException as error:  # carried to whoever awaits
+            failure = error
+        try:
+            loop.call_soon_threadsafe(settle, result, failure)
+        except RuntimeError:  # the loop has closed meanwhile: nobody waits
+            if isinstance(result, Wal):
+                result.close()
+
+    threading.Thread(target=run, name="pylogwal", daemon=True).start()
+    return future
+
+
+def _close_late(opening: asyncio.Future[Wal]) -> None:
+    """The await of an open was cancelled: what it opened is closed again."""
+    if not opening.cancelled() and opening.exception() is None:
+        _in_thread(opening.result().close)
+
+
+class _Waker:
+    """The futures of one loop that wait for the core, and the descriptor by which it tells.
+
+    Tickets come in ascending order, so the oldest future is always the next to be done. Only the
+    loop's own thread calls these methods.
+    """
+
+    def __init__(self, core: Core, loop: asyncio.AbstractEventLoop) -> None:
+        self._core = core
+        self._loop = loop
+        self._durable: deque[tuple[Ticket, asyncio.Future[None]]] = deque()
+        self._accepted: deque[tuple[Ticket, asyncio.Future[None]]] = deque()
+        self._arming = False
+        self._read, self._write = _wake_descriptors()
+        core.subscribe(self._write)
+        loop.add_reader(self._read, self._woken)
+
+    def wait(self, ticket: Ticket, *, durable: bool) -> asyncio.Future[None]:
+        future = self._loop.create_future()
+        (self._durable if durable else self._accepted).append((ticket, future))
+        if not self._arming:
+            # Once per turn of the loop: the writes of all tasks that are ready share one sync.
+            self._arming = True
+            self._loop.call_soon(self._arm)
+        return future
+
+    def _arm(self) -> None:
+        self._arming = False
+        if self._durable or self._accepted:
+            self._core.arm(self._write, self._durable[-1][0].number if self._durable else 0)
+            self._complete()  # what became true before the descriptor was armed
+
+    def _woken(self) -> None:
+        _drain(self._read)
+        self._complete()
+        if not self._arming:
+            self._arm()
+
+    def _complete(self) -> None:
+        self._complete_durable(self._core.durable_ticket())
+        while self._accepted and self._settle(*self._accepted[0], durable=False):
+            self._accepted.popleft()
+
+    def _complete_durable(self, durable_number: int) -> None:
+        waiting = self._durable
+        while waiting:
+            ticket, future = waiting[0]
+            if ticket.number <= durable_number and not ticket.queued:
+                if not future.done():
+                    future.set_result(None)
+            elif not self._settle(ticket, future, durable=True):
+                return
+            waiting.popleft()
+
+    def _settle(self, ticket: Ticket, future: asyncio.Future[None], *, durable: bool) -> bool:
+        """Asks the core. False while the answer is still to come."""
+        try:
+            if not self._core.poll(ticket, durable=durable):
+                return False
+        except Exception as error:
+            if not future.done():
+                future.set_exception(error)
+            return True
+        if not future.done():
+            future.set_result(None)
+        return True
+
+    def release(self) -> None:
+        """After the core has closed, or the loop."""
+        self._core.unsubscribe(self._write)
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._read)
+            self._complete()
+        for descriptor in {self._read, self._write}:
+            os.close(descriptor)
+
+
+def _wake_descriptors() -> tuple[int, int]:
+    """To read from, and to write to: one eventfd, or a pipe where there is none."""
+    if hasattr(os, "eventfd"):
+        descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        return descriptor, descriptor
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    os.set_blocking(write, False)
+    return read, write
+
+
+def _drain(descriptor: int) -> None:
+    try:
+        os.read(descriptor, 4096)
+    except BlockingIOError:
+        pass
+
+
+class WalLogStore(LogStore, MetaStore):
+    """The log of a Raft node, on disk, for asyncio: made by `pylogwal.open`.
+
+    Bound to no loop: its async methods may be awaited in any running loop, in several at once. The
+    sync methods need no loop. Cancelling an await does not undo the write; the store stays
+    usable. For what each method promises see `LogStore`, `MetaStore` and `Wal`.
+    """
+
+    def __init__(self, wal: Wal) -> None:
+        self._wal = wal
+        self._core = wal.core
+        self._batch_mode = wal.is_write_durable()
+        self._wakers: dict[asyncio.AbstractEventLoop, _Waker] = {}
+        self._wakers_lock = threading.Lock()
+
+    @property
+    def wal(self) -> Wal:
+        """The synchronous handle beneath."""
+        return self._wal
+
+    # -- waiting ---------------------------------------------------------------------------------
+
+    def _waker(self) -> _Waker:
+        loop = asyncio.get_running_loop()
+        waker = self._wakers.get(loop)
+        return self._new_waker(loop) if waker is None else waker
+
+    def _new_waker(self, loop: asyncio.AbstractEventLoop) -> _Waker:
+        with self._wakers_lock:
+            self._core.check_open()
+            for other in [other for other in self._wakers if other.is_closed()]:
+                self._wakers.pop(other).release()
+            waker = self._wakers[loop] = _Waker(self._core, loop)
+            return waker
+
+    def _when(self, ticket: Ticket, *, durable: bool) -> asyncio.Future[None]:
+        if durable or ticket.queued:
+            return self._waker().wait(ticket, durable=durable)
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.set_result(None)
+        return future
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def submit(
+        self, entries: Iterable[Entry], hard_state: HardState | None = None
+    ) -> asyncio.Future[None]:
+        """`persist_entries` in two steps, for pipelining: append, replicate and sync at once.
+
+        The batch is checked, copied and accepted at the call, in call order, and visible to readers;
+        the future is durability as the mode has it. Where the call meets a segment roll it keeps
+        its place and is accepted when the roll is done; what is wrong with it is then the future's
+        exception. `hard_state` goes into the same batch and the same fdatasync, and is durable when
+        the future is done, in every mode. Needs a running loop; never blocks.
+
+        Raises at the call what `persist_entries` raises.
+        """
+        if hard_state is None:
+            number = self._core.fast_submit(entries)
+            if number is not NotImplemented:
+                return self._when(Ticket(abs(number), number < 0), durable=self._batch_mode)
+        ticket = self._wal.accept(entries, hard_state, may_wait=False)
+        return self._when(ticket, durable=self._batch_mode or hard_state is not None)
+
+    async def persist_entries(
+        self, entries: Iterable[Entry], hard_state: HardState | None = None
+    ) -> None:
+        """See `LogStore`; with `hard_state` the two in one batch, durable on return."""
+        await self.submit(entries, hard_state)
+
+    async def truncate(self, from_index: int) -> None:
+        """See `LogStore`."""
+        ticket = self._wal.accept_truncate(from_index, may_wait=False)
+        await self._when(ticket, durable=self._batch_mode)
+
+    async def replace_range(self, from_index: int, new_entries: Iterable[Entry]) -> None:
+        """See `LogStore`; here as one: after any crash the old log or the new, never a mix."""
+        ticket = self._wal.accept_replace(from_index, new_entries, may_wait=False)
+        await self._when(ticket, durable=self._batch_mode)
+
+    async def purge(self, cutoff: LogId) -> None:
+        """See `LogStore`. The files go in the background, right after."""
+        await self._when(self._wal.accept_purge(cutoff, may_wait=False), durable=True)
+
+    async def reset(self) -> None:
+        """See `LogStore`."""
+        await self._when(self._wal.accept_reset(may_wait=False), durable=True)
+
+    async def flush_async(self) -> None:
+        """See `LogStore`."""
+        if self._wal.read_only:
+            return self._wal.flush()
+        await self._when(self._wal.accept_nothing(may_wait=False), durable=True)
+
+    def flush(self) -> None:
+        """See `LogStore`. Blocks."""
+        self._wal.flush()
+
+    async def save_hard_state_async(self, state: HardState, *, sync: bool = True) -> None:
+        """See `MetaStore`."""
+        await self._when(self._wal.accept_hard_state(state, may_wait=False), durable=sync)
+
+    def save_hard_state(self, state: HardState, *, sync: bool = True) -> None:
+        """See `MetaStore`. Blocks."""
+        self._wal.save_hard_state(state, sync=sync)
+
+    async def wait_durable(self, index: int) -> None:
+        """Waits until the entry at `index` is durable; in MANUAL it starts a sync.
+
+        Raises ValueError above `last_index()`; ConflictError where the entry was replaced
+        meanwhile.
+        """
+        index = checked_int("index", index, 0, U64_MAX)
+        ticket, place = self._core.durable_target(index)
+        if ticket.number:
+            await self._when(ticket, durable=True)
+            self._core.check_durable(index, place)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    async def entry(self, index: int) -> Entry | None:
+        """See `LogStore`."""
+        return self._wal.entry(index)
+
+    def get_entries(self, first: int, last: int, max_bytes: int | None = None) -> list[Entry]:
+        """See `LogStore`."""
+        return self._wal.get_entries(first, last, max_bytes)
+
+    def term(self, index: int) -> int | None:
+        """See `Wal`."""
+        return self._wal.term(index)
+
+    def first_index(self) -> int:
+        """See `Wal`."""
+        return self._wal.first_index()
+
+    def last_index(self) -> int:
+        """See `LogStore`."""
+        return self._wal.last_index()
+
+    def durable_index(self) -> int:
+        """See `Wal`."""
+        return self._wal.durable_index()
+
+    def is_write_durable(self) -> bool:
+        """See `LogStore`."""
+        return self._wal.is_write_durable()
+
+    def load_purge_boundary(self) -> LogId | None:
+        """See `LogStore`."""
+        return self._wal.load_purge_boundary()
+
+    def load_hard_state(self) -> HardState | None:
+        """See `MetaStore`."""
+        return self._wal.load_hard_state()
+
+    async def refresh(self) -> None:
+        """See `Wal`."""
+        await _in_thread(self._wal.refresh)
+
+    def stats(self) -> Stats:
+        """See `Wal`."""
+        return self._wal.stats()
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    async def aclose(self) -> None:
+        """See `Wal.close`. Cancelling the await does not stop it."""
+        try:
+            await asyncio.shield(_in_thread(self._wal.close))
+        finally:
+            self._release_wakers()
+
+    def _release_wakers(self) -> None:
+        here = asyncio.get_running_loop()
+        with self._wakers_lock:
+            wakers, self._wakers = self._wakers, {}
+        for loop, waker in wakers.items():
+            if loop is here or loop.is_closed():
+                waker.release()
+            else:
+                _call_in(loop, waker.release)
+
+    async def __aenter__(self) -> Self:
+        self._core.check_open()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    try:
+        loop.call_soon_threadsafe(function)
+    except RuntimeError:  # it has just closed
+        function()

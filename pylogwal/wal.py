@@ -1,0 +1,380 @@
+"""`Wal`, the synchronous log on disk.
+
+What a write promises on return follows from the durability mode; everything else about the log is
+the core's. The words *accepted* and *durable* are those of `pylogwal.store`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from pylogwal import core
+from pylogwal.checks import (
+    U64_MAX,
+    checked_cutoff,
+    checked_durability,
+    checked_entries,
+    checked_from_index,
+    checked_hard_state,
+    checked_int,
+    checked_max_bytes,
+    clamped_index,
+)
+from pylogwal.core import Core, Ticket
+from pylogwal.errors import SyncFailedError, WalError
+from pylogwal.types import Durability, Entry, HardState, LogId, Stats
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Wal"]
+
+logger = logging.getLogger("pylogwal")
+
+MIB = 1024 * 1024
+
+
+class Wal:
+    """A Raft log in a directory: synchronous, thread-safe, a context manager.
+
+    Opening recovers, which may read the last segment and blocks. `path` is made where it is missing
+    (its parent has to exist). Options, keyword-only:
+
+    durability: "batch" (default), "interval" or "manual"; see `Durability`.
+    sync_interval_ms: INTERVAL only, 1..3,600,000 ms, default 10.
+    segment_bytes: size of a segment file, 64 KiB..32 GiB, default 64 MiB. Logs of any size open.
+    max_entry_bytes: largest payload, 0..1 GiB, default 16 MiB.
+    spare_segments: files made ahead, 0..16, default 1; with 0 a write waits for them at each roll.
+    create: make a log where there is none (default True).
+    read_only: open without a lock, beside a live writer, as of now; `refresh` looks again.
+
+    Raises ValueError or TypeError that names a bad option; LockedError where another writer has the
+    log; CorruptionError or UnsupportedFormatError, with nothing on disk changed; DiskFullError;
+    WalError with `errno` for other system errors (no such directory, no permission).
+
+    Dropped without `close` it is a ResourceWarning: accepted entries stay, nothing more is synced.
+    In a forked child every call raises ClosedError.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Durability | str = Durability.BATCH,
+        sync_interval_ms: int | None = None,
+        segment_bytes: int = 64 * MIB,
+        max_entry_bytes: int = 16 * MIB,
+        spare_segments: int = 1,
+        create: bool = True,
+        read_only: bool = False,
+    ) -> None:
+        self._durability = checked_durability(durability)
+        self._read_only = _checked_bool("read_only", read_only)
+        self._max_entry_bytes = checked_int("max_entry_bytes", max_entry_bytes, 0, 1024 * MIB)
+        self._core: Core | None = None
+        self._core = Core(
+            _checked_path(path),
+            segment_bytes=checked_int("segment_bytes", segment_bytes, 64 * 1024, 32 * 1024 * MIB),
+            max_entry_bytes=self._max_entry_bytes,
+            spare_segments=checked_int("spare_segments", spare_segments, 0, 16),
+            sync_interval_ms=_checked_interval(self._durability, sync_interval_ms),
+            create=_checked_bool("create", create),
+            read_only=self._read_only,
+        )
+        self._open = True
+        self._batch_mode = self._durability is Durability.BATCH
+        self._log_recovery()
+
+    @property
+    def path(self) -> str:
+        """The log's directory, absolute."""
+        return self.core.path
+
+    @property
+    def core(self) -> Core:
+        """The C core's handle."""
+        assert self._core is not None
+        return self._core
+
+    @property
+    def durability(self) -> Durability:
+        """The mode it was opened with."""
+        return self._durability
+
+    @property
+    def read_only(self) -> bool:
+        """Whether it was opened for reading only."""
+        return self._read_only
+
+    def _log_recovery(self) -> None:
+        stats = self.stats()
+        logger.info(
+            "opened %s: entries %d..%d, %d segments, %.1f ms",
+            self.path,
+            self.first_index(),
+            self.last_index(),
+            stats.segments,
+            stats.recovery_ms,
+        )
+        if stats.cut_bytes and not self._read_only:
+            logger.warning(
+                "%s: cut a torn tail of %d bytes (%d whole commits in it) after entry %d; none of it "
+                "was acknowledged",
+                self.path,
+                stats.cut_bytes,
+                stats.cut_batches,
+                self.last_index(),
+            )
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def persist_entries(
+        self, entries: Iterable[Entry], hard_state: HardState | None = None, *, wait: bool = True
+    ) -> None:
+        """`LogStore.persist_entries`; blocks until the batch is durable in BATCH, until it is
+        accepted in the other modes. With `wait=False` it blocks until accepted in every mode.
+
+        With `hard_state` the two are one batch and share one fdatasync; it is written also where
+        every entry is skipped, and is then durable on return in every mode (with `wait`).
+        """
+        durable = wait and self._batch_mode
+        if hard_state is None and self.core.fast_persist(entries, durable) is None:
+            return
+        self._finish(
+            self.accept(entries, hard_state, may_wait=True),
+            durable=wait and (self._batch_mode or hard_state is not None),
+        )
+
+    def accept(
+        self, entries: Iterable[Entry], hard_state: HardState | None, *, may_wait: bool
+    ) -> Ticket:
+        """The first half of `persist_entries`: checked, copied, and accepted or queued."""
+        return self.core.submit(
+            core.PERSIST,
+            entries=checked_entries(entries, self._max_entry_bytes),
+            hard_state=None if hard_state is None else checked_hard_state(hard_state),
+            may_wait=may_wait,
+        )
+
+    def _finish(self, ticket: Ticket, *, durable: bool) -> None:
+        if durable or ticket.queued:
+            self.core.wait(ticket, durable=durable)
+
+    def truncate(self, from_index: int) -> None:
+        """`LogStore.truncate`; blocks as `persist_entries` does."""
+        self._finish(self.accept_truncate(from_index, may_wait=True), durable=self._batch_mode)
+
+    def accept_truncate(self, from_index: int, *, may_wait: bool) -> Ticket:
+        """The first half of `truncate`."""
+        at = LogId(checked_from_index(from_index), 0)
+        return self.core.submit(core.TRUNCATE, at=at, may_wait=may_wait)
+
+    def replace_range(self, from_index: int, new_entries: Iterable[Entry]) -> None:
+        """`LogStore.replace_range`, as one; blocks as `persist_entries` does."""
+        ticket = self.accept_replace(from_index, new_entries, may_wait=True)
+        self._finish(ticket, durable=self._batch_mode)
+
+    def accept_replace(
+        self, from_index: int, new_entries: Iterable[Entry], *, may_wait: bool
+    ) -> Ticket:
+        """The first half of `replace_range`."""
+        at = LogId(checked_from_index(from_index), 0)
+        entries = checked_entries(new_entries, self._max_entry_bytes)
+        return self.core.submit(core.REPLACE, at=at, entries=entries, may_wait=may_wait)
+
+    def purge(self, cutoff: LogId) -> None:
+        """`LogStore.purge`; blocks until the boundary is durable and the files are gone."""
+        self._finish(self.accept_purge(cutoff, may_wait=True), durable=True)
+        self.core.wait_removed()
+
+    def accept_purge(self, cutoff: LogId, *, may_wait: bool) -> Ticket:
+        """The first half of `purge`."""
+        return self.core.submit(core.PURGE, at=checked_cutoff(cutoff), may_wait=may_wait)
+
+    def reset(self) -> None:
+        """`LogStore.reset`; blocks until it is durable and the files are gone."""
+        self._finish(self.accept_reset(may_wait=True), durable=True)
+        self.core.wait_removed()
+
+    def accept_reset(self, *, may_wait: bool) -> Ticket:
+        """The first half of `reset`."""
+        return self.core.submit(core.RESET, may_wait=may_wait)
+
+    def save_hard_state(self, state: HardState, *, sync: bool = True) -> None:
+        """`MetaStore.save_hard_state`; with `sync` it blocks until durable, in every mode."""
+        self._finish(self.accept_hard_state(state, may_wait=True), durable=sync)
+
+    def accept_hard_state(self, state: HardState, *, may_wait: bool) -> Ticket:
+        """The first half of `save_hard_state`."""
+        checked = checked_hard_state(state)
+        return self.core.submit(core.PERSIST, hard_state=checked, may_wait=may_wait)
+
+    # -- durability ------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """All that is accepted is durable when this returns; blocks. Nothing pending: no I/O."""
+        if self._read_only:
+            self.core.check_open()
+            return
+        self._finish(self.accept_nothing(may_wait=True), durable=True)
+
+    def accept_nothing(self, *, may_wait: bool) -> Ticket:
+        """A ticket that covers every write so far: the first half of `flush`."""
+        return self.core.submit(core.PERSIST, may_wait=may_wait)
+
+    def wait_durable(self, index: int, timeout: float | None = None) -> None:
+        """Blocks until the entry at `index` is durable, for at most `timeout` seconds. In MANUAL it
+        starts a sync.
+
+        Raises ValueError above `last_index()`; ConflictError where the entry was replaced
+        meanwhile; TimeoutError.
+        """
+        index = checked_int("index", index, 0, U64_MAX)
+        self.core.wait_durable(index, -1 if timeout is None else max(0, int(timeout * 1e9)))
+
+    def durable_index(self) -> int:
+        """Highest index whose present entry and all before it are durable; `first_index() - 1`
+        where none is. A truncate or replace lowers it when accepted. Read-only: what the log itself
+        proves, which the writer may be ahead of.
+        """
+        return self.core.durable_index()
+
+    def is_write_durable(self) -> bool:
+        """`LogStore.is_write_durable`."""
+        self.core.check_open()
+        return self._batch_mode and not self._read_only
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def entry(self, index: int) -> Entry | None:
+        """`LogStore.entry`."""
+        return self.core.entry(index)
+
+    def get_entries(self, first: int, last: int, max_bytes: int | None = None) -> list[Entry]:
+        """`LogStore.get_entries`. Read-only: raises PurgedError where the writer has used a segment
+        again since the last `refresh`.
+        """
+        limit = checked_max_bytes(max_bytes)
+        return self.core.get_entries(
+            clamped_index(first),
+            clamped_index(last),
+            U64_MAX if limit is None else min(limit, U64_MAX - 1),
+        )
+
+    def term(self, index: int) -> int | None:
+        """The term at `index`: of an entry, or of the boundary; 0 at index 0; None if unknown."""
+        return self.core.term(clamped_index(index))
+
+    def first_index(self) -> int:
+        """Index of the first entry, or `last_index() + 1` where none is held. The number of entries
+        is always `last_index() - first_index() + 1`.
+        """
+        return self.core.first_index()
+
+    def last_index(self) -> int:
+        """`LogStore.last_index`."""
+        return self.core.last_index()
+
+    def load_purge_boundary(self) -> LogId | None:
+        """`LogStore.load_purge_boundary`."""
+        return self.core.boundary()
+
+    def load_hard_state(self) -> HardState | None:
+        """`MetaStore.load_hard_state`."""
+        return self.core.hard_state()
+
+    def refresh(self) -> None:
+        """Read-only: looks at the directory again, and then shows the log as of now. Blocks as
+        opening does. On a handle that writes it does nothing: that one sees everything.
+        """
+        self.core.refresh()
+
+    def stats(self) -> Stats:
+        """The counters since open. Takes a lock for a moment; no I/O."""
+        raw = self.core.stats()
+        return Stats(
+            entries=raw.entries,
+            bytes=raw.bytes,
+            batches=raw.batches,
+            syncs=raw.syncs,
+            entries_per_sync=raw.synced_entries / raw.syncs if raw.syncs else 0.0,
+            sync_p50_us=raw.sync_p50_ns / 1000,
+            sync_p99_us=raw.sync_p99_ns / 1000,
+            sync_max_us=raw.sync_max_ns / 1000,
+            durable_lag=max(0, self.last_index() - self.durable_index()),
+            segments=raw.segments,
+            spares=raw.spares,
+            recovery_ms=raw.recovery_ns / 1e6,
+            recovered_entries=raw.recovered_entries,
+            cut_bytes=raw.cut_bytes,
+            cut_batches=raw.cut_batches,
+        )
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Makes durable what is accepted, and releases thread, descriptors, mappings and lock; the
+        release happens even where the flush fails, which is then raised. May be repeated. Blocks.
+        Calls that wait in other threads end with ClosedError, unless they are done first.
+        """
+        if not self._open:
+            return
+        self._open = False
+        try:
+            self.core.close()
+        except SyncFailedError as error:
+            logger.error("%s: closed after a failed sync: %s", self.path, error)
+            raise
+        except WalError as error:
+            logger.error("%s: close: %s", self.path, error)
+            raise
+
+    def __enter__(self) -> Self:
+        self.core.check_open()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if not self._open else "read-only" if self._read_only else self._durability
+        return f"<pylogwal.Wal {self.path!r} ({state})>"
+
+    def __del__(self) -> None:
+        if getattr(self, "_open", False) and self.core.owned_here():
+            warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=1)
+
+
+def _checked_path(path: str | os.PathLike[str]) -> str:
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        raise TypeError("path is bytes; decode it with os.fsdecode")
+    if not text or "\0" in text:
+        raise ValueError(f"path is {text!r}, which names no directory")
+    return os.path.abspath(text)
+
+
+def _checked_bool(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}, not a bool")
+    return value
+
+
+def _checked_interval(durability: Durability, sync_interval_ms: int | None) -> int:
+    """What the core gets: 0 where no sync is started that nobody asked for."""
+    if durability is Durability.INTERVAL:
+        value = 10 if sync_interval_ms is None else sync_interval_ms
+        return checked_int("sync_interval_ms", value, 1, 3_600_000)
+    if sync_interval_ms is not None:
+        raise ValueError("sync_interval_ms goes with durability='interval' only")
+    return 0
