@@ -1,0 +1,79 @@
+"""Errors carry what is known, whatever else they are, and cross a process boundary whole."""
+
+from __future__ import annotations
+
+import copy
+import errno
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pylogwal
+from pylogwal import errors
+
+ERRORS: list[type[pylogwal.WalError]] = [getattr(errors, name) for name in errors.__all__]
+FIELDS: dict[str, Any] = {
+    "path": "/var/log",
+    "file": "0000000000000001.wal",
+    "offset": 4096,
+    "index": 7,
+    "errno": errno.ENOSPC,
+    "first_index": 7,
+    "last_index": 9,
+}
+
+every_error = pytest.mark.parametrize("error_type", ERRORS, ids=lambda error: error.__name__)
+
+
+@every_error
+def test_what_is_not_known_is_none(error_type: type[pylogwal.WalError]) -> None:
+    error = error_type("it broke; mend it")
+    assert str(error) == "it broke; mend it"
+    for field in FIELDS:
+        assert getattr(error, field) is None
+
+
+@every_error
+def test_what_is_known_is_kept_through_pickle_and_copy(
+    error_type: type[pylogwal.WalError],
+) -> None:
+    error = error_type("it broke; mend it", **FIELDS)
+    for twin in (error, pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(twin) is error_type
+        assert str(twin) == "it broke; mend it"
+        assert {field: getattr(twin, field) for field in FIELDS} == FIELDS
+
+
+@every_error
+def test_the_root_catches_every_error(error_type: type[pylogwal.WalError]) -> None:
+    assert issubclass(error_type, pylogwal.WalError)
+    assert getattr(pylogwal, error_type.__name__) is error_type
+
+
+@pytest.mark.parametrize(
+    "error_type", [pylogwal.LockedError, pylogwal.DiskFullError, pylogwal.SyncFailedError]
+)
+def test_a_system_error_is_an_os_error_with_its_number(
+    error_type: type[pylogwal.WalError],
+) -> None:
+    with pytest.raises(OSError, match="it broke") as raised:
+        raise error_type("it broke", **FIELDS)
+    assert raised.value.errno == errno.ENOSPC
+    assert raised.value.strerror == "No space left on device"
+    assert raised.value.filename == "/var/log"
+
+
+def test_a_path_may_be_any_path() -> None:
+    assert pylogwal.WalError("it broke", path=Path("/var/log")).path == "/var/log"
+
+
+def test_wrong_entries_and_purged_ranges_are_value_errors_and_nothing_else_is() -> None:
+    value_errors = {error for error in ERRORS if issubclass(error, ValueError)}
+    assert value_errors == {
+        pylogwal.InvalidEntryError,
+        pylogwal.EntryTooLargeError,
+        pylogwal.ConflictError,
+        pylogwal.PurgedError,
+    }
