@@ -261,7 +261,8 @@ static int durable_target(lw_wal *wal, uint64_t index, uint64_t *ticket, lw_posi
     *ticket = durable ? 0 : wal->accepted_ticket;
     (void)pthread_mutex_unlock(&wal->lock);
     if (index > last)
-        return lw_fail_index(error, LW_OUT_OF_RANGE, index, "the log ends at index %llu", (unsigned long long)last);
+        return lw_fail_index(error, LW_OUT_OF_RANGE, index, "index %llu is above last_index(), which is %llu",
+                             (unsigned long long)index, (unsigned long long)last);
     if (durable)
         return LW_OK;
     if (status == LW_OK)

@@ -60,6 +60,11 @@ _ERRORS: dict[int, type[WalError]] = {
 PERSIST, TRUNCATE, REPLACE = lib.LW_PERSIST, lib.LW_TRUNCATE, lib.LW_REPLACE
 PURGE, RESET = lib.LW_PURGE, lib.LW_RESET
 
+_BOUND = ("fast_persist", "fast_submit", "_get_entries", "_entry", "last_index")
+"""What lw_python_bind makes, in its order."""
+
+_NOWHERE = LogId(0, 0)
+
 _UNKNOWN = U64_MAX
 """As the last index of a range: nobody can tell."""
 
@@ -120,7 +125,7 @@ def _message(
     status: int,
     detail: str,
 ) -> str:
-    where = path if file is None else os.path.join(path, file)
+    where = path if file is None else f"{path}/{file}"
     if offset is not None:
         where += f" at byte {offset}"
     if status != lib.LW_CORRUPTION:
@@ -130,7 +135,9 @@ def _message(
     elif last is None:
         lost = f"; entries from {first} on are lost"
     else:
-        lost = f"; entry {first} is lost" if first == last else f"; entries {first}..{last} are lost"
+        lost = (
+            f"; entry {first} is lost" if first == last else f"; entries {first}..{last} are lost"
+        )
     return (
         f"{detail}{lost}; nothing was changed: restore the directory from a copy, or bring this "
         f"node back as a new one [{where}]"
@@ -189,28 +196,45 @@ class Core:
         bound = lib.lw_python_bind(
             self._handle, id(self._handle), id(functions), id(Entry), id(make_error)
         )
-        if bound == 5:
-            (self.fast_persist, self.fast_submit, self._get_entries, self._entry, self.last_index) = (
-                functions
-            )
-        else:
-            self._get_entries = self._entry = self.fast_persist = self.fast_submit = _not_implemented
-            self.last_index = self._last_index
+        if bound == len(_BOUND):
+            for name, function in zip(_BOUND, functions, strict=True):
+                setattr(self, name, function)
 
     # -- writing ---------------------------------------------------------------------------------
 
-    fast_persist: Callable[[object, bool], Any]
-    """(entries, durable): writes and waits. NotImplemented where the entries are not exactly right,
-    or this interpreter has no such function: then check them, and use `submit`."""
+    # These four, and last_index, are replaced in each handle by functions of csrc/pyentries.c, where
+    # the interpreter has them.
 
-    fast_submit: Callable[[object], Any]
-    """(entries): a ticket's number, negative where it is queued; or NotImplemented."""
+    def fast_persist(self, entries: object, durable: bool) -> Any:
+        """Writes and waits. NotImplemented where the entries are not exactly right, or there is no
+        such function here: then check them, and use `submit`.
+        """
+        del entries, durable
+        return NotImplemented
+
+    def fast_submit(self, entries: object) -> Any:
+        """A ticket's number, negative where it is queued; or NotImplemented, as above."""
+        del entries
+        return NotImplemented
+
+    def _get_entries(self, first: int, last: int, max_bytes: int) -> Any:
+        del first, last, max_bytes
+        return NotImplemented
+
+    def _entry(self, index: int) -> Any:
+        del index
+        return NotImplemented
+
+    def last_index(self) -> int:
+        """Highest index accepted."""
+        self.check_open()
+        return int(lib.lw_wal_last_index(self._handle))
 
     def submit(
         self,
         operation: int,
         *,
-        at: LogId = LogId(0, 0),
+        at: LogId = _NOWHERE,
         entries: Sequence[Entry] = (),
         hard_state: HardState | None = None,
         may_wait: bool,
@@ -221,7 +245,7 @@ class Core:
         """
         keep = [ffi.from_buffer(entry.payload) for entry in entries]
         rows = ffi.new("lw_entry[]", len(entries))
-        for row, entry, payload in zip(rows, entries, keep):
+        for row, entry, payload in zip(rows, entries, keep, strict=True):
             row.index, row.term, _, row.kind = entry
             row.payload, row.size = payload, len(entry.payload)
         state = ffi.NULL if hard_state is None else _hard_state_to_c(hard_state)
@@ -237,7 +261,8 @@ class Core:
 
     def poll(self, ticket: Ticket, *, durable: bool) -> bool:
         """Whether it is accepted, or durable. Raises what the write was refused with."""
-        return self._check(lib.lw_wal_poll, self._handle, ticket.number, durable) == lib.LW_OK
+        status = self._check(lib.lw_wal_poll, self._handle, ticket.number, durable)
+        return bool(status == lib.LW_OK)
 
     def durable_ticket(self) -> int:
         """Every write with a ticket up to this number is durable, unless it was refused."""
@@ -254,9 +279,11 @@ class Core:
     # -- being told ------------------------------------------------------------------------------
 
     def subscribe(self, descriptor: int) -> None:
+        """Has the descriptor written to after each `arm`. It stays the caller's."""
         self._check(lib.lw_wal_subscribe, self._handle, descriptor)
 
     def unsubscribe(self, descriptor: int) -> None:
+        """Before the descriptor is closed."""
         lib.lw_wal_unsubscribe(self._handle, descriptor)
 
     def arm(self, descriptor: int, sync_number: int) -> None:
@@ -267,21 +294,17 @@ class Core:
 
     # -- reading ---------------------------------------------------------------------------------
 
-    last_index: Callable[[], int]
-
-    def _last_index(self) -> int:
-        self.check_open()
-        return int(lib.lw_wal_last_index(self._handle))
-
     def check_open(self) -> None:
         """Raises ClosedError where the handle is closed, or was opened before a fork."""
         self._check(lib.lw_wal_check_open, self._handle)
 
     def first_index(self) -> int:
+        """Index of the first entry, or the last index + 1."""
         self.check_open()
         return int(lib.lw_wal_first_index(self._handle))
 
     def durable_index(self) -> int:
+        """Highest index that is durable with all before it."""
         self.check_open()
         return int(lib.lw_wal_durable_index(self._handle))
 
@@ -309,16 +332,19 @@ class Core:
             lib.lw_buffer_free(buffer[0])
 
     def term(self, index: int) -> int | None:
+        """The term of an entry or the boundary; None where it is not known."""
         term = ffi.new("uint64_t *")
         status = self._check(lib.lw_wal_term, self._handle, index, term)
         return None if status == lib.LW_NOT_FOUND else int(term[0])
 
     def boundary(self) -> LogId | None:
+        """Of the highest purge."""
         found = ffi.new("lw_log_id *")
         status = self._check(lib.lw_wal_boundary, self._handle, found)
         return None if status == lib.LW_NOT_FOUND else LogId(found.index, found.term)
 
     def hard_state(self) -> HardState | None:
+        """The latest accepted."""
         found = ffi.new("lw_hard_state *")
         if self._check(lib.lw_wal_hard_state, self._handle, found) == lib.LW_NOT_FOUND:
             return None
@@ -345,6 +371,7 @@ class Core:
     # -- the handle ------------------------------------------------------------------------------
 
     def refresh(self) -> None:
+        """Read-only: looks at the directory again. Blocks."""
         self._check(lib.lw_wal_refresh, self._handle)
 
     def stats(self) -> Any:
@@ -386,10 +413,6 @@ class Core:
         self._check(lib.lw_wal_close, self._handle)
 
 
-def _not_implemented(*_: object) -> Any:
-    return NotImplemented
-
-
 def _hard_state_to_c(state: HardState) -> Any:
     vote = b"" if state.voted_for is None else state.voted_for.encode()
     made = ffi.new("lw_hard_state *")
@@ -402,7 +425,7 @@ def _hard_state_to_c(state: HardState) -> Any:
 
 
 def _unpacked(packed: bytes, count: int) -> list[Entry]:
-    """Entries from the layout of lw_wal_read: four 8-byte numbers, then the payload, aligned to 8."""
+    """Entries from the layout of lw_wal_read: four 8-byte numbers, then the aligned payload."""
     numbers = memoryview(packed).cast("Q")
     entries = []
     at = 0

@@ -8,16 +8,17 @@ holds the futures that wait there. Opening and closing, which may take long, run
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
+import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pylogwal.checks import U64_MAX, checked_int
 from pylogwal.core import Core, Ticket
-from pylogwal.errors import ClosedError
 from pylogwal.store import LogStore, MetaStore
 from pylogwal.types import Entry, HardState, LogId, Stats
 from pylogwal.wal import Wal
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["WalLogStore", "open"]
-
-T = TypeVar("T")
 
 
 class _Opening:
@@ -42,12 +41,15 @@ class _Opening:
         return self._open().__await__()
 
     async def _open(self) -> WalLogStore:
-        opening = _in_thread(lambda: Wal(self._path, **self._options))
+        opened: list[Wal] = []
+        opening = _in_thread(lambda: opened.append(Wal(self._path, **self._options)), opened)
         try:
-            return WalLogStore(await asyncio.shield(opening))
+            await asyncio.shield(opening)
         except asyncio.CancelledError:
-            opening.add_done_callback(_close_late)
+            opening.add_done_callback(lambda _: _close_late(opened))
             raise
+        # Not the future's result, which asyncio would keep alive for a while.
+        return WalLogStore(opened.pop())
 
     async def __aenter__(self) -> WalLogStore:
         self._store = await self._open()
@@ -72,47 +74,54 @@ def open(path: str | os.PathLike[str], **options: Any) -> _Opening:
     return _Opening(path, options)
 
 
-def _in_thread(function: Callable[[], T]) -> asyncio.Future[T]:
-    """Runs it in a thread of its own, so that no executor's queue or shutdown is in the way."""
+def _in_thread(function: Callable[[], None], opened: Sequence[Wal] = ()) -> asyncio.Future[None]:
+    """Runs it in a thread of its own, so that no executor's queue or shutdown is in the way. What
+    it has `opened` when the loop is gone is closed.
+    """
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
+    future: asyncio.Future[None] = loop.create_future()
 
-    def settle(result: T | None, error: BaseException | None) -> None:
+    def settle(error: BaseException | None) -> None:
         if future.cancelled():
             return
         if error is not None:
             future.set_exception(error)
         else:
-            future.set_result(result)  # type: ignore[arg-type]
+            future.set_result(None)
 
     def run() -> None:
-        result, failure = None, None
+        failure = None
         try:
-            result = function()
+            function()
         except BaseException as error:  # carried to whoever awaits
             failure = error
         try:
-            loop.call_soon_threadsafe(settle, result, failure)
-        except RuntimeError:  # the loop has closed meanwhile: nobody waits
-            if isinstance(result, Wal):
-                result.close()
+            loop.call_soon_threadsafe(settle, failure)
+        except RuntimeError:  # the loop has closed: nobody waits
+            for wal in opened:
+                wal.close()
 
     threading.Thread(target=run, name="pylogwal", daemon=True).start()
     return future
 
 
-def _close_late(opening: asyncio.Future[Wal]) -> None:
+def _close_late(opened: list[Wal]) -> None:
     """The await of an open was cancelled: what it opened is closed again."""
-    if not opening.cancelled() and opening.exception() is None:
-        _in_thread(opening.result().close)
+    while opened:
+        _in_thread(opened.pop().close)
 
 
 class _Waker:
     """The futures of one loop that wait for the core, and the descriptor by which it tells.
 
     Tickets come in ascending order, so the oldest future is always the next to be done. Only the
-    loop's own thread calls these methods.
+    loop's own thread calls these methods, but for `release` and the collector's.
+
+    The loop refers to it weakly, so that a store can be dropped without close; while anything waits
+    it keeps itself, and so the core, alive.
     """
+
+    _waiting: ClassVar[set[_Waker]] = set()
 
     def __init__(self, core: Core, loop: asyncio.AbstractEventLoop) -> None:
         self._core = core
@@ -120,13 +129,15 @@ class _Waker:
         self._durable: deque[tuple[Ticket, asyncio.Future[None]]] = deque()
         self._accepted: deque[tuple[Ticket, asyncio.Future[None]]] = deque()
         self._arming = False
+        self._released = False
         self._read, self._write = _wake_descriptors()
         core.subscribe(self._write)
-        loop.add_reader(self._read, self._woken)
+        loop.add_reader(self._read, _wake, weakref.ref(self))
 
     def wait(self, ticket: Ticket, *, durable: bool) -> asyncio.Future[None]:
         future = self._loop.create_future()
         (self._durable if durable else self._accepted).append((ticket, future))
+        self._waiting.add(self)
         if not self._arming:
             # Once per turn of the loop: the writes of all tasks that are ready share one sync.
             self._arming = True
@@ -139,7 +150,8 @@ class _Waker:
             self._core.arm(self._write, self._durable[-1][0].number if self._durable else 0)
             self._complete()  # what became true before the descriptor was armed
 
-    def _woken(self) -> None:
+    def woken(self) -> None:
+        """Something moved in the core."""
         _drain(self._read)
         self._complete()
         if not self._arming:
@@ -149,6 +161,8 @@ class _Waker:
         self._complete_durable(self._core.durable_ticket())
         while self._accepted and self._settle(*self._accepted[0], durable=False):
             self._accepted.popleft()
+        if not self._durable and not self._accepted:
+            self._waiting.discard(self)
 
     def _complete_durable(self, durable_number: int) -> None:
         waiting = self._durable
@@ -175,13 +189,33 @@ class _Waker:
         return True
 
     def release(self) -> None:
-        """After the core has closed, or the loop."""
+        """In the loop's thread, after the core has closed; or anywhere, after the loop has."""
+        if self._released:
+            return
+        self._released = True
         self._core.unsubscribe(self._write)
-        if not self._loop.is_closed():
-            self._loop.remove_reader(self._read)
-            self._complete()
-        for descriptor in {self._read, self._write}:
-            os.close(descriptor)
+        self._complete()
+        self._waiting.discard(self)
+        _close_descriptors(self._loop, {self._read, self._write})
+
+    def __del__(self) -> None:
+        if not self._released:
+            self._core.unsubscribe(self._write)
+            descriptors = {self._read, self._write}
+            _call_in(self._loop, _close_descriptors, self._loop, descriptors)
+
+
+def _wake(reference: weakref.ref[_Waker]) -> None:
+    waker = reference()
+    if waker is not None:
+        waker.woken()
+
+
+def _close_descriptors(loop: asyncio.AbstractEventLoop, descriptors: set[int]) -> None:
+    for descriptor in descriptors:
+        if not loop.is_closed():
+            loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 def _wake_descriptors() -> tuple[int, int]:
@@ -196,10 +230,8 @@ def _wake_descriptors() -> tuple[int, int]:
 
 
 def _drain(descriptor: int) -> None:
-    try:
+    with contextlib.suppress(BlockingIOError):
         os.read(descriptor, 4096)
-    except BlockingIOError:
-        pass
 
 
 class WalLogStore(LogStore, MetaStore):
@@ -251,10 +283,10 @@ class WalLogStore(LogStore, MetaStore):
     ) -> asyncio.Future[None]:
         """`persist_entries` in two steps, for pipelining: append, replicate and sync at once.
 
-        The batch is checked, copied and accepted at the call, in call order, and visible to readers;
-        the future is durability as the mode has it. Where the call meets a segment roll it keeps
-        its place and is accepted when the roll is done; what is wrong with it is then the future's
-        exception. `hard_state` goes into the same batch and the same fdatasync, and is durable when
+        The batch is checked, copied and accepted at the call, in call order, and visible to
+        readers; the future is durability as the mode has it. Where the call meets a segment roll it
+        keeps its place and is accepted when the roll is done; what is wrong with it is then the
+        future's exception. `hard_state` goes into the same batch and the same fdatasync, and is durable when
         the future is done, in every mode. Needs a running loop; never blocks.
 
         Raises at the call what `persist_entries` raises.
@@ -293,8 +325,9 @@ class WalLogStore(LogStore, MetaStore):
     async def flush_async(self) -> None:
         """See `LogStore`."""
         if self._wal.read_only:
-            return self._wal.flush()
-        await self._when(self._wal.accept_nothing(may_wait=False), durable=True)
+            self._wal.flush()
+        else:
+            await self._when(self._wal.accept_nothing(may_wait=False), durable=True)
 
     def flush(self) -> None:
         """See `LogStore`. Blocks."""
@@ -398,8 +431,10 @@ class WalLogStore(LogStore, MetaStore):
         await self.aclose()
 
 
-def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+def _call_in(
+    loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: Any
+) -> None:
     try:
-        loop.call_soon_threadsafe(function)
-    except RuntimeError:  # it has just closed
-        function()
+        loop.call_soon_threadsafe(function, *arguments)
+    except RuntimeError:  # it has closed
+        function(*arguments)

@@ -10,6 +10,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -123,8 +124,8 @@ class Wal:
         )
         if stats.cut_bytes and not self._read_only:
             logger.warning(
-                "%s: cut a torn tail of %d bytes (%d whole commits in it) after entry %d; none of it "
-                "was acknowledged",
+                "%s: cut a torn tail of %d bytes (%d whole commits in it) after entry %d; none of "
+                "it was acknowledged",
                 self.path,
                 stats.cut_bytes,
                 stats.cut_batches,
@@ -361,7 +362,7 @@ def _checked_path(path: str | os.PathLike[str]) -> str:
         raise TypeError("path is bytes; decode it with os.fsdecode")
     if not text or "\0" in text:
         raise ValueError(f"path is {text!r}, which names no directory")
-    return os.path.abspath(text)
+    return str(Path(text).absolute())
 
 
 def _checked_bool(name: str, value: object) -> bool:

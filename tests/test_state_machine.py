@@ -168,10 +168,12 @@ class LogAgainstModel(RuleBasedStateMachine):
         async def submit_all(store: Any) -> None:
             futures = []
             start = 0
-            for part in parts:
-                futures.append(store.submit(batch[start : start + len(part)]))
-                start += len(part)
-            await asyncio.gather(*futures)
+            try:
+                for part in parts:
+                    futures.append(store.submit(batch[start : start + len(part)]))
+                    start += len(part)
+            finally:  # a part that is refused leaves those before it on their way
+                await asyncio.gather(*futures)
 
         self.both(submit_all)
 
