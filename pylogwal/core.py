@@ -202,8 +202,8 @@ class Core:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    # These four, and last_index, are replaced in each handle by functions of csrc/pyentries.c, where
-    # the interpreter has them.
+    # The next four, and last_index, are replaced in each handle by functions of csrc/pyentries.c,
+    # where the interpreter has them.
 
     def fast_persist(self, entries: object, durable: bool) -> Any:
         """Writes and waits. NotImplemented where the entries are not exactly right, or there is no

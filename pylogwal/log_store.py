@@ -286,8 +286,8 @@ class WalLogStore(LogStore, MetaStore):
         The batch is checked, copied and accepted at the call, in call order, and visible to
         readers; the future is durability as the mode has it. Where the call meets a segment roll it
         keeps its place and is accepted when the roll is done; what is wrong with it is then the
-        future's exception. `hard_state` goes into the same batch and the same fdatasync, and is durable when
-        the future is done, in every mode. Needs a running loop; never blocks.
+        future's exception. `hard_state` goes into the same batch and the same fdatasync, and is
+        durable when the future is done, in every mode. Needs a running loop; never blocks.
 
         Raises at the call what `persist_entries` raises.
         """
