@@ -111,7 +111,11 @@ static void accept_queued(lw_wal *wal, lw_queued *queued)
 {
     uint64_t segment_bytes;
     lw_error error;
-    int status = lw_accept(wal, &queued->batch, &queued->ticket, &segment_bytes, &error);
+    (void)pthread_mutex_lock(&wal->lock);
+    int status = lw_check_usable(wal, &error); /* a sync may have failed since it was queued */
+    (void)pthread_mutex_unlock(&wal->lock);
+    if (status == LW_OK)
+        status = lw_accept(wal, &queued->batch, &queued->ticket, &segment_bytes, &error);
     if (status == LW_PENDING) {
         status = lw_begin_segment(wal, segment_bytes, &error);
         if (status == LW_OK)
