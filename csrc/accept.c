@@ -438,7 +438,7 @@ static int reserve_index(lw_wal *wal, const plan *p, lw_error *error)
     return status == LW_OK ? LW_OK : lw_fail_errno(error, ENOMEM, NULL, "the index");
 }
 
-int lw_accept(lw_wal *wal, const lw_batch *batch, uint64_t *ticket, uint64_t *segment_bytes, lw_error *error)
+int lw_accept(lw_wal *wal, const lw_batch *batch, uint64_t ticket, uint64_t *segment_bytes, lw_error *error)
 {
     plan p = {0};
     writing w;
@@ -461,12 +461,10 @@ int lw_accept(lw_wal *wal, const lw_batch *batch, uint64_t *ticket, uint64_t *se
         wal->needs_epoch = wal->mark_is_valid = false;
     }
     (void)pthread_mutex_lock(&wal->lock);
-    if (*ticket == 0)
-        *ticket = ++wal->last_ticket;
     if (writes)
-        publish(wal, &p, &w, *ticket);
+        publish(wal, &p, &w, ticket);
     else
-        publish_nothing(wal, *ticket);
+        publish_nothing(wal, ticket);
     (void)pthread_mutex_unlock(&wal->lock);
     return LW_OK;
 }

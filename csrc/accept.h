@@ -7,8 +7,9 @@
 
 #include "log.h"
 
-/* For holders of accept_lock. LW_OK with *ticket: accepted; or nothing was left to write, and *ticket is durable when
- * all that came before it is. A *ticket other than 0 was given out before, and stays. LW_PENDING: the tail has no room, and *segment_bytes is the size of a segment that has. */
-int lw_accept(lw_wal *, const lw_batch *, uint64_t *ticket, uint64_t *segment_bytes, lw_error *);
+/* For holders of accept_lock. `ticket` is the highest given out to a write that comes before all that are queued. LW_OK:
+ * accepted; or nothing was left to write, and the ticket is durable when all that came before it is. LW_PENDING: the tail
+ * has no room, and *segment_bytes is the size of a segment that has. */
+int lw_accept(lw_wal *, const lw_batch *, uint64_t ticket, uint64_t *segment_bytes, lw_error *);
 
 #endif

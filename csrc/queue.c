@@ -61,32 +61,34 @@ static int enqueue(lw_wal *wal, const lw_batch *batch, uint64_t *ticket, lw_erro
     return status == LW_OK ? LW_PENDING : status;
 }
 
-static bool queue_is_empty(lw_wal *wal, int *status, lw_error *error)
+/* Holding accept_lock: true, with a ticket, where nothing is queued that would have to go first. The ticket is taken before
+ * the write is accepted, not after: a write that is queued meanwhile comes later, and must get a later one. */
+static bool take_turn(lw_wal *wal, uint64_t *ticket, int *status, lw_error *error)
 {
     (void)pthread_mutex_lock(&wal->lock);
-    bool empty = wal->queue_first == NULL;
     *status = lw_check_usable(wal, error);
+    bool ours = wal->queue_first == NULL && *status == LW_OK;
+    if (ours)
+        *ticket = ++wal->last_ticket;
     (void)pthread_mutex_unlock(&wal->lock);
-    return empty;
+    return ours;
 }
 
 int lw_submit(lw_wal *wal, const lw_batch *batch, lw_patience patience, uint64_t *ticket, lw_error *error)
 {
     uint64_t segment_bytes;
-    int status = LW_OK;
-    *ticket = 0;
+    int status;
     if (wal->options.read_only)
         return lw_fail(error, LW_READ_ONLY, "the log was opened with read_only=True");
     if (patience == LW_WAIT)
         (void)pthread_mutex_lock(&wal->accept_lock);
     else if (pthread_mutex_trylock(&wal->accept_lock) != 0)
         return patience == LW_TRY ? LW_BUSY : enqueue(wal, batch, ticket, error);
-    if (!queue_is_empty(wal, &status, error) && status == LW_OK)
-        status = LW_PENDING;
-    else if (status == LW_OK)
-        status = lw_accept(wal, batch, ticket, &segment_bytes, error);
+    bool ours = take_turn(wal, ticket, &status, error);
+    if (ours)
+        status = lw_accept(wal, batch, *ticket, &segment_bytes, error);
     /* Queued before accept_lock is let go: no later write can pass this one. */
-    if (status == LW_PENDING)
+    if (status == LW_PENDING || (!ours && status == LW_OK))
         status = enqueue(wal, batch, ticket, error);
     (void)pthread_mutex_unlock(&wal->accept_lock);
     return status;
@@ -115,11 +117,11 @@ static void accept_queued(lw_wal *wal, lw_queued *queued)
     int status = lw_check_usable(wal, &error); /* a sync may have failed since it was queued */
     (void)pthread_mutex_unlock(&wal->lock);
     if (status == LW_OK)
-        status = lw_accept(wal, &queued->batch, &queued->ticket, &segment_bytes, &error);
+        status = lw_accept(wal, &queued->batch, queued->ticket, &segment_bytes, &error);
     if (status == LW_PENDING) {
         status = lw_begin_segment(wal, segment_bytes, &error);
         if (status == LW_OK)
-            status = lw_accept(wal, &queued->batch, &queued->ticket, &segment_bytes, &error);
+            status = lw_accept(wal, &queued->batch, queued->ticket, &segment_bytes, &error);
         if (status == LW_PENDING)
             status = lw_fail(&error, LW_IO, "a new segment has no room for the batch");
     }
@@ -141,7 +143,8 @@ void lw_drain_queue(lw_wal *wal)
         wal->queue_first = queued->next;
         if (wal->queue_first == NULL)
             wal->queue_end = &wal->queue_first;
-        wal->accepted_ticket = queued->ticket;
+        if (wal->accepted_ticket < queued->ticket)
+            wal->accepted_ticket = queued->ticket; /* it was refused */
         lw_announce(wal);
         (void)pthread_mutex_unlock(&wal->lock);
         free(queued);
