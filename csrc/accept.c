@@ -419,15 +419,6 @@ static void publish(lw_wal *wal, const plan *p, const writing *w, uint64_t ticke
         (void)pthread_cond_signal(&wal->keeper_work);
 }
 
-/* The ticket is durable as soon as all that came before it is. */
-static void publish_nothing(lw_wal *wal, uint64_t ticket)
-{
-    if (wal->durable_ticket == wal->accepted_ticket)
-        wal->durable_ticket = ticket;
-    wal->accepted_ticket = ticket;
-    lw_show_positions(wal);
-}
-
 static int reserve_index(lw_wal *wal, const plan *p, lw_error *error)
 {
     (void)pthread_mutex_lock(&wal->lock);
@@ -436,6 +427,16 @@ static int reserve_index(lw_wal *wal, const plan *p, lw_error *error)
         status = lw_index_reserve(&wal->index);
     (void)pthread_mutex_unlock(&wal->lock);
     return status == LW_OK ? LW_OK : lw_fail_errno(error, ENOMEM, NULL, "the index");
+}
+
+void lw_accept_nothing(lw_wal *wal, uint64_t ticket)
+{
+    (void)pthread_mutex_lock(&wal->lock);
+    if (wal->durable_ticket == wal->accepted_ticket)
+        wal->durable_ticket = ticket;
+    wal->accepted_ticket = ticket;
+    lw_show_positions(wal);
+    (void)pthread_mutex_unlock(&wal->lock);
 }
 
 int lw_accept(lw_wal *wal, const lw_batch *batch, uint64_t ticket, uint64_t *segment_bytes, lw_error *error)
@@ -460,11 +461,12 @@ int lw_accept(lw_wal *wal, const lw_batch *batch, uint64_t ticket, uint64_t *seg
             return status;
         wal->needs_epoch = wal->mark_is_valid = false;
     }
+    if (!writes) {
+        lw_accept_nothing(wal, ticket);
+        return LW_OK;
+    }
     (void)pthread_mutex_lock(&wal->lock);
-    if (writes)
-        publish(wal, &p, &w, ticket);
-    else
-        publish_nothing(wal, ticket);
+    publish(wal, &p, &w, ticket);
     (void)pthread_mutex_unlock(&wal->lock);
     return LW_OK;
 }

@@ -11,5 +11,7 @@
  * accepted; or nothing was left to write, and the ticket is durable when all that came before it is. LW_PENDING: the tail
  * has no room, and *segment_bytes is the size of a segment that has. */
 int lw_accept(lw_wal *, const lw_batch *, uint64_t ticket, uint64_t *segment_bytes, lw_error *);
+/* The same for a ticket whose write came to nothing: durable when all that came before it is. */
+void lw_accept_nothing(lw_wal *, uint64_t ticket);
 
 #endif

@@ -87,6 +87,8 @@ int lw_submit(lw_wal *wal, const lw_batch *batch, lw_patience patience, uint64_t
     bool ours = take_turn(wal, ticket, &status, error);
     if (ours)
         status = lw_accept(wal, batch, *ticket, &segment_bytes, error);
+    if (ours && status != LW_OK)
+        lw_accept_nothing(wal, *ticket);
     /* Queued before accept_lock is let go: no later write can pass this one. */
     if (status == LW_PENDING || (!ours && status == LW_OK))
         status = enqueue(wal, batch, ticket, error);
