@@ -5,10 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(wildcard csrc/*.[ch]) pylogwal/_build.py setup.py
 
-.PHONY: test build demo lint wheel clean
+.PHONY: test prove build demo lint wheel clean
 
 test: build  ## set up and run all tests; ARGS are pytest's
 	$(BIN)/python -m pytest $(ARGS)
+
+prove: build  ## the long runs: hostile bytes, faults, crashes
+	$(BIN)/python -m pytest -m prove $(ARGS)
 
 build: $(VENV)/built  ## the C core, in place
 

@@ -191,9 +191,12 @@ static void prepare(lw_wal *wal)
     (void)pthread_mutex_unlock(&wal->lock);
     int status = for_successor ? make_successor(wal, spare, number, &error) : make_spare(wal, made, &error);
     (void)pthread_mutex_lock(&wal->lock);
-    wal->preparing = wal->successor_wanted = false;
+    wal->preparing = false;
     wal->prepare_error = error;
-    wal->prepare_tries++;
+    if (for_successor) { /* a spare is none of a roll's tries */
+        wal->successor_wanted = false;
+        wal->prepare_tries++;
+    }
     if (status == LW_SYNC_FAILED) {
         wal->failed = true;
         wal->failed_errno = error.sys_errno;

@@ -68,7 +68,8 @@ static void sync_once(lw_wal *wal)
     uint64_t started_ns = lw_now_ns();
     int failed = wal->fs->sync(wal->fs, segment->file);
     (void)pthread_mutex_lock(&wal->lock);
-    count_sync(wal, started_ns);
+    if (!failed)
+        count_sync(wal, started_ns);
     finish_sync(wal, segment, position, ticket, failed);
 }
 

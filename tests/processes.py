@@ -1,0 +1,125 @@
+"""Python in processes of its own, for what must not happen in the one that tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+HERE = Path(__file__).parent
+
+PATIENCE_S = 120
+"""For what should take a second: nothing but a hang lasts longer."""
+
+
+def _environment() -> dict[str, str]:
+    paths = [str(HERE), str(HERE / "format"), str(HERE.parent)]
+    earlier = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, *([earlier] if earlier else [])])}
+
+
+def run_python(
+    source: str, *arguments: object, status: int = 0, wrapper: tuple[str, ...] = ()
+) -> str:
+    """Runs a program to its end and returns what it printed. It must end with `status` (negative:
+    the signal that killed it).
+    """
+    done = subprocess.run(
+        [*wrapper, sys.executable, "-c", source, *map(str, arguments)],
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == status, f"status {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert "Fatal Python error" not in done.stderr, done.stderr
+    return done.stdout
+
+
+class Child:
+    """A program that runs beside the test. What it prints is read line by line."""
+
+    def __init__(self, source: str, *arguments: object) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-u", "-c", source, *map(str, arguments)],
+            env=_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.stdin = self.process.stdin
+        self.stdout = self.process.stdout
+
+    def line(self) -> str:
+        """The next line that it prints; "" when it has ended."""
+        return self.stdout.readline().rstrip("\n")
+
+    def tell(self, line: str = "") -> None:
+        """Gives it a line."""
+        self.stdin.write(line + "\n")
+        self.stdin.flush()
+
+    def kill(self) -> list[str]:
+        """kill -9. Returns what it had printed and nobody had read."""
+        self.process.send_signal(signal.SIGKILL)
+        return self.end()[0]
+
+    def end(self) -> tuple[list[str], int]:
+        """Waits for its end: the lines left, and its status."""
+        lines = self.stdout.read().splitlines()
+        status = self.process.wait(PATIENCE_S)
+        self.stdout.close()
+        self.stdin.close()
+        return lines, status
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        if not self.stdout.closed:
+            self.end()
+
+
+def thread_count() -> int:
+    """Threads of this process, those of C included."""
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+def descriptors() -> dict[str, str]:
+    """The open descriptors of this process, and what each refers to."""
+    found = {}
+    for path in list(Path("/proc/self/fd").iterdir()):
+        try:
+            found[path.name] = str(path.readlink())
+        except FileNotFoundError:  # of the listing itself
+            continue
+    return found
+
+
+def mapped_files(directory: Path) -> list[str]:
+    """The files of a directory that this process has mapped, removed ones included."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return [line for line in lines if f"{directory}/" in line]
+
+
+def resident_bytes() -> int:
+    """Of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
