@@ -194,6 +194,9 @@ class _Waker:
             return
         self._released = True
         self._core.unsubscribe(self._write)
+        if self._loop.is_closed():  # nobody can hear any more
+            self._durable.clear()
+            self._accepted.clear()
         self._complete()
         self._waiting.discard(self)
         _close_descriptors(self._loop, {self._read, self._write})
