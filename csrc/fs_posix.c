@@ -37,6 +37,7 @@ enum { FILL_SIZE = 4096 };
 
 struct lw_file {
     int descriptor;
+    pid_t locker; /* the process that took the lock; 0: none */
 };
 
 typedef struct posix_fs {
@@ -57,6 +58,7 @@ static int posix_open(lw_fs *fs, const char *name, int flags, lw_file **out)
     lw_file *file = malloc(sizeof *file);
     if (file == NULL)
         return ENOMEM;
+    file->locker = 0;
     do {
         file->descriptor = openat(directory_of(fs), name, system_flags, 0644);
     } while (file->descriptor < 0 && errno == EINTR);
@@ -72,9 +74,13 @@ static int posix_open(lw_fs *fs, const char *name, int flags, lw_file **out)
     return 0;
 }
 
+/* A lock stays as long as any copy of the descriptor is open, and a program that another thread starts at this moment has
+ * one until it execs. So whoever took the lock gives it back; a forked child, which closes its copy, must not. */
 static void posix_close(lw_fs *fs, lw_file *file)
 {
     (void)fs;
+    if (file->locker == getpid())
+        (void)flock(file->descriptor, LOCK_UN);
     (void)close(file->descriptor);
     free(file);
 }
@@ -195,6 +201,7 @@ static int posix_lock(lw_fs *fs, lw_file *file)
     while (flock(file->descriptor, LOCK_EX | LOCK_NB) != 0)
         if (errno != EINTR)
             return errno;
+    file->locker = getpid();
     return 0;
 }
 
