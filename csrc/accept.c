@@ -1,6 +1,7 @@
 #include "accept.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #include "crc32c.h"
 #include "error.h"
@@ -247,8 +248,21 @@ static uint64_t segment_size_for(const lw_wal *wal, const plan *p)
 
 /* ---- writing ---- */
 
+/*
+ * Small batches are stored into the mapping, without a system call. After each sync the kernel write-protects the pages
+ * again, so every page that a store touches costs a fault; from a page or so on it is cheaper to collect the frames in
+ * memory and hand them to fs->write, which sees the same page cache.
+ */
+enum {
+    WRITE_FROM_SIZE = 4096,
+    /* Of what is collected before a write: fits the nearest caches, and makes no folio that a later small append to its end
+     * would have to write whole. */
+    COLLECT_SIZE = 64 << 10,
+};
+
 typedef struct writing {
     const plan *plan;
+    lw_fs *fs;
     lw_segment *tail;
     bool needs_epoch;
     bool clears_mark;
@@ -256,26 +270,58 @@ typedef struct writing {
     lw_position watermark;
     uint64_t offset;
     uint32_t chain;
+    uint8_t *collected; /* COLLECT_SIZE bytes; NULL: into the mapping */
+    size_t collected_size;
+    uint64_t written; /* the file's bytes before this offset are handed over */
+    int failed;       /* the first write that failed */
 } writing;
+
+static void hand_over(writing *w, const void *from, size_t size)
+{
+    if (!w->failed && size > 0)
+        w->failed = w->fs->write(w->fs, w->tail->file, w->written, from, size);
+    w->written += size;
+}
+
+static void hand_over_collected(writing *w)
+{
+    hand_over(w, w->collected, w->collected_size);
+    w->collected_size = 0;
+}
+
+static void put_bytes(writing *w, const void *from, size_t size)
+{
+    if (w->collected == NULL) {
+        lw_fs_store(w->tail->base + w->offset, from, size);
+    } else {
+        if (size > COLLECT_SIZE - w->collected_size)
+            hand_over_collected(w);
+        if (size > COLLECT_SIZE) {
+            hand_over(w, from, size);
+        } else {
+            memcpy(w->collected + w->collected_size, from, size);
+            w->collected_size += size;
+        }
+    }
+    w->offset += size;
+}
 
 static void put_frame(writing *w, lw_frame *frame, const void *payload)
 {
     static const uint8_t zeros[8];
     uint8_t header[LW_FRAME_HEADER_SIZE];
     size_t padding = (size_t)(lw_align8(frame->size) - frame->size);
-    uint8_t *at = w->tail->base + w->offset;
     frame->previous = w->chain;
     frame->payload_check = lw_crc32c(0, payload, frame->size);
     if (padding > 0)
         frame->payload_check = lw_crc32c(frame->payload_check, zeros, padding);
     lw_frame_encode(frame, w->tail->seed, header);
-    lw_fs_store(at, header, sizeof header);
+    put_bytes(w, header, sizeof header);
     if (frame->size > 0)
-        lw_fs_store(at + sizeof header, payload, frame->size);
+        put_bytes(w, payload, frame->size);
     if (padding > 0)
-        lw_fs_zero(at + sizeof header + frame->size, padding);
+        put_bytes(w, zeros, padding);
     w->chain = frame->check;
-    w->offset += lw_frame_size(frame->size);
 }
 
 static void put_control(writing *w)
@@ -332,12 +378,25 @@ static void write_run(void *argument)
     if (p->hard_state != NULL)
         put_hard_state(w, p->hard_state);
     put_commit(w, start);
+    if (w->collected != NULL)
+        hand_over_collected(w);
 }
 
-static int write_frames(lw_wal *wal, const plan *p, writing *w, lw_error *error)
+/* NULL where there is no memory: then the mapping has to do. */
+static uint8_t *collecting_buffer(lw_wal *wal)
 {
-    *w = (writing){.plan = p, .tail = wal->tail, .needs_epoch = wal->needs_epoch, .clears_mark = wal->mark_is_valid,
-                   .offset = wal->tail->end, .chain = wal->tail->chain};
+    if (wal->collected == NULL)
+        wal->collected = malloc(COLLECT_SIZE);
+    return wal->collected;
+}
+
+static int write_frames(lw_wal *wal, const plan *p, uint64_t size, writing *w, lw_error *error)
+{
+    *w = (writing){.plan = p, .fs = wal->fs, .tail = wal->tail, .needs_epoch = wal->needs_epoch,
+                   .clears_mark = wal->mark_is_valid, .offset = wal->tail->end, .chain = wal->tail->chain,
+                   .written = wal->tail->end};
+    if (size >= WRITE_FROM_SIZE)
+        w->collected = collecting_buffer(wal);
     (void)pthread_mutex_lock(&wal->lock);
     w->watermark = wal->durable;
     (void)pthread_mutex_unlock(&wal->lock);
@@ -347,7 +406,9 @@ static int write_frames(lw_wal *wal, const plan *p, writing *w, lw_error *error)
     if (failed)
         return lw_fail_errno(error, failed, name, "no random bytes");
     failed = lw_guarded(write_run, w);
-    return failed ? lw_fail_errno(error, failed, name, "the mapped file could not be written") : LW_OK;
+    if (!failed)
+        failed = w->failed;
+    return failed ? lw_fail_errno(error, failed, name, "the segment could not be written") : LW_OK;
 }
 
 /* ---- publishing ---- */
@@ -447,7 +508,8 @@ int lw_accept(lw_wal *wal, const lw_batch *batch, uint64_t ticket, uint64_t *seg
     if (status != LW_OK)
         return status;
     bool writes = p.control != 0 || p.count > 0 || p.hard_state != NULL;
-    if (writes && !fits(wal->tail, &p, size_of(&p, wal->needs_epoch))) {
+    uint64_t size = writes ? size_of(&p, wal->needs_epoch) : 0;
+    if (writes && !fits(wal->tail, &p, size)) {
         *segment_bytes = segment_size_for(wal, &p);
         if (*segment_bytes > LW_MAX_SEGMENT_SIZE)
             return lw_fail(error, LW_ENTRY_TOO_LARGE, "the batch is larger than the largest segment, 32 GiB");
@@ -456,7 +518,7 @@ int lw_accept(lw_wal *wal, const lw_batch *batch, uint64_t ticket, uint64_t *seg
     if (writes) {
         status = reserve_index(wal, &p, error);
         if (status == LW_OK)
-            status = write_frames(wal, &p, &w, error);
+            status = write_frames(wal, &p, size, &w, error);
         if (status != LW_OK)
             return status;
         wal->needs_epoch = wal->mark_is_valid = false;

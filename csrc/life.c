@@ -371,6 +371,7 @@ static void free_handle(lw_wal *wal)
     lw_free_queue(wal);
     free(wal->segments);
     free(wal->spares);
+    free(wal->collected);
     (void)pthread_mutex_destroy(&wal->accept_lock);
     (void)pthread_mutex_destroy(&wal->lock);
     (void)pthread_cond_destroy(&wal->moved);

@@ -51,6 +51,7 @@ struct lw_wal {
     pthread_mutex_t accept_lock;
     bool needs_epoch;   /* accept_lock: nothing was written since the log was opened */
     bool mark_is_valid; /* accept_lock: the tail's close mark describes its end */
+    uint8_t *collected; /* accept_lock: frames of a large batch, on their way to the file; NULL until there is one */
 
     pthread_mutex_t lock;
     pthread_cond_t moved;       /* lock: anything that a caller may wait for */
