@@ -128,8 +128,8 @@ void lw_range_close(lw_range *range)
 typedef struct visit {
     const lw_span *span;
     uint64_t index;
-    uint64_t left; /* bytes of payload that may still come */
-    bool limited;
+    uint64_t bytes; /* of payload, so far */
+    uint64_t max_bytes;
     bool any;
     lw_entry_visitor *visitor;
     void *argument;
@@ -151,7 +151,7 @@ static void visit_span(void *argument)
         v->outcome = find_frame(v->span, v->index, &frame, &v->offset);
         if (v->outcome != FOUND)
             return;
-        if (v->limited && v->any && frame.size > v->left) {
+        if (v->any && v->bytes + frame.size > v->max_bytes) {
             v->full = true;
             return;
         }
@@ -164,7 +164,7 @@ static void visit_span(void *argument)
         if (v->status != LW_OK)
             return;
         v->any = true;
-        v->left = frame.size < v->left ? v->left - frame.size : 0;
+        v->bytes += frame.size;
     }
 }
 
@@ -199,7 +199,7 @@ static int fail_damaged(const visit *v, lw_error *error)
 
 int lw_range_visit(const lw_range *range, uint64_t max_bytes, lw_entry_visitor *visitor, void *argument, lw_error *error)
 {
-    visit v = {.left = max_bytes, .limited = max_bytes != UINT64_MAX, .visitor = visitor, .argument = argument, .status = LW_OK};
+    visit v = {.max_bytes = max_bytes, .visitor = visitor, .argument = argument, .status = LW_OK};
     for (size_t i = 0; i < range->count && !v.full; i++) {
         v.span = &range->spans[i];
         v.index = v.span->first;

@@ -124,3 +124,11 @@ async def test_what_is_submitted_is_visible_before_it_is_durable(store: Store) -
     assert store.get_entries(1, 3) == run(1, 3)
     assert await store.entry(2) == run(2, 2)[0]
     await future
+
+
+async def test_max_bytes_that_the_first_entry_is_over_ends_there_also_before_an_empty_one(
+    store: Store,
+) -> None:
+    await store.persist_entries([Entry(1, 1, b"x"), Entry(2, 1), Entry(3, 1)])
+    assert [entry.index for entry in store.get_entries(1, 3, max_bytes=0)] == [1]
+    assert [entry.index for entry in store.get_entries(1, 3, max_bytes=1)] == [1, 2, 3]
