@@ -421,6 +421,8 @@ static void cut_durable_index(lw_wal *wal, uint64_t from)
         wal->durable_index = last;
     if (wal->syncing_index > last)
         wal->syncing_index = last;
+    if (from == 0)
+        wal->durable_floor = wal->syncing_floor = 0;
 }
 
 static void publish_control(lw_wal *wal, const plan *p, uint64_t ticket)

@@ -62,6 +62,8 @@ int lw_fs_posix(const char *path, bool create, lw_fs **out);
  * no resource that argument does not know of. Cheap: some nanoseconds.
  */
 int lw_guarded(void (*body)(void *argument), void *argument);
+/* Makes lw_guarded work, and again after somebody else has taken SIGBUS over. Called at every open. */
+void lw_guard_install(void);
 
 #ifdef LW_FS_DOUBLE
 void lw_fs_store(uint8_t *to, const void *from, size_t size);

@@ -303,37 +303,39 @@ static void posix_destroy(lw_fs *fs)
     free(fs);
 }
 
-/* A directory that was just made is durable when its parent is synced. */
-static int make_directory(const char *path)
+/* The directory's own name is durable when its parent is synced. Where the parent may not be read, that is the
+ * business of whoever made the directory. */
+static int sync_parent(int directory)
 {
-    if (mkdir(path, 0755) != 0)
-        return errno == EEXIST ? 0 : errno;
-    size_t size = strlen(path);
-    char *parent = malloc(size + 4);
-    if (parent == NULL)
-        return ENOMEM;
-    memcpy(parent, path, size);
-    memcpy(parent + size, "/..", 4);
-    int descriptor = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    free(parent);
-    if (descriptor < 0)
+    int parent = openat(directory, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (parent < 0)
+        return errno == EACCES ? 0 : errno;
+    int failed = sync_descriptor(parent);
+    (void)close(parent);
+    return failed;
+}
+
+static int open_directory(const char *path, bool create, int *directory)
+{
+    if (create && mkdir(path, 0755) != 0 && errno != EEXIST)
         return errno;
-    int failed = sync_descriptor(descriptor);
-    (void)close(descriptor);
+    *directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*directory < 0)
+        return errno;
+    bool is_new = create && faccessat(*directory, "LOCK", F_OK, 0) != 0;
+    int failed = is_new ? sync_parent(*directory) : 0;
+    if (failed)
+        (void)close(*directory);
     return failed;
 }
 
 int lw_fs_posix(const char *path, bool create, lw_fs **out)
 {
-    int failed = create ? make_directory(path) : 0;
-    if (failed)
-        return failed;
     posix_fs *fs = malloc(sizeof *fs);
     if (fs == NULL)
         return ENOMEM;
-    fs->directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fs->directory < 0) {
-        failed = errno;
+    int failed = open_directory(path, create, &fs->directory);
+    if (failed) {
         free(fs);
         return failed;
     }

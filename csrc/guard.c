@@ -17,7 +17,7 @@ typedef struct guard {
 
 static _Thread_local guard *volatile active;
 static struct sigaction earlier;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static volatile sig_atomic_t foreign;
 
 static void on_bus_error(int signal_number, siginfo_t *info, void *context)
 {
@@ -25,22 +25,31 @@ static void on_bus_error(int signal_number, siginfo_t *info, void *context)
     (void)context;
     if (active != NULL)
         siglongjmp(active->jump, 1);
-    /* Not ours: the touch is repeated under the earlier handler. */
-    (void)sigaction(signal_number, &earlier, NULL);
+    /* Not ours: the touch is repeated under the earlier handler; the second time, two handlers hand it to each other. */
+    if (foreign++ == 0)
+        (void)sigaction(signal_number, &earlier, NULL);
+    else
+        (void)signal(signal_number, SIG_DFL);
 }
 
-static void install(void)
+void lw_guard_install(void)
 {
+    static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
     struct sigaction action = {0};
+    struct sigaction present;
     action.sa_sigaction = on_bus_error;
     action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK; /* NODEFER: the jump leaves the handler for good */
     (void)sigemptyset(&action.sa_mask);
-    (void)sigaction(SIGBUS, &action, &earlier);
+    (void)pthread_mutex_lock(&one_at_a_time);
+    if (sigaction(SIGBUS, NULL, &present) == 0 && present.sa_sigaction != on_bus_error) {
+        earlier = present;
+        (void)sigaction(SIGBUS, &action, NULL);
+    }
+    (void)pthread_mutex_unlock(&one_at_a_time);
 }
 
 int lw_guarded(void (*body)(void *), void *argument)
 {
-    (void)pthread_once(&once, install);
     guard here;
     here.outer = active;
     if (sigsetjmp(here.jump, 0) != 0) {

@@ -51,18 +51,15 @@ static void watch_forks(void)
     (void)pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
+/* With lock_table_lock held. */
 static int change_lock_table(const lw_wal *from, lw_wal *to)
 {
-    int failed = EMFILE;
-    (void)pthread_once(&fork_once, watch_forks);
-    (void)pthread_mutex_lock(&lock_table_lock);
-    for (size_t i = 0; i < MAX_LOCKS && failed; i++)
+    for (size_t i = 0; i < MAX_LOCKS; i++)
         if (lock_table[i] == from) {
             lock_table[i] = to;
-            failed = 0;
+            return 0;
         }
-    (void)pthread_mutex_unlock(&lock_table_lock);
-    return failed;
+    return EMFILE;
 }
 
 bool lw_forked(const lw_wal *wal)
@@ -150,6 +147,8 @@ void lw_show_positions(lw_wal *wal)
     __atomic_store_n(&wal->shown_first, wal->state.bounds.first, __ATOMIC_RELAXED);
     __atomic_store_n(&wal->shown_last, wal->state.bounds.next - 1, __ATOMIC_RELAXED);
     uint64_t none = wal->state.bounds.first - 1;
+    if (none > wal->durable_floor)
+        none = wal->durable_floor;
     uint64_t last = wal->state.bounds.next - 1;
     uint64_t durable = wal->durable_index < none ? none : wal->durable_index > last ? last : wal->durable_index;
     __atomic_store_n(&wal->shown_durable, durable, __ATOMIC_RELAXED);
@@ -199,21 +198,34 @@ static lw_wal *make_handle(const lw_options *options)
     return wal;
 }
 
-static int take_lock(lw_wal *wal, lw_error *error)
+static int open_and_lock(lw_wal *wal)
 {
     int flags = LW_OPEN_WRITE | (wal->options.create ? LW_OPEN_CREATE : 0);
     int failed = wal->fs->open(wal->fs, LW_LOCK_NAME, flags, &wal->lock_file);
     if (failed)
-        return lw_fail_errno(error, failed, LW_LOCK_NAME, failed == ENOENT ? "there is no log here" : "open");
+        return failed;
     failed = wal->fs->lock(wal->fs, wal->lock_file);
     if (!failed)
         failed = change_lock_table(NULL, wal);
     if (!failed)
-        return LW_OK;
+        return 0;
     wal->fs->close(wal->fs, wal->lock_file);
     wal->lock_file = NULL;
+    return failed;
+}
+
+static int take_lock(lw_wal *wal, lw_error *error)
+{
+    (void)pthread_once(&fork_once, watch_forks);
+    (void)pthread_mutex_lock(&lock_table_lock); /* no fork between the lock and its place in the table */
+    int failed = open_and_lock(wal);
+    (void)pthread_mutex_unlock(&lock_table_lock);
+    if (!failed)
+        return LW_OK;
+    if (failed == ENOENT)
+        return lw_fail_errno(error, failed, LW_LOCK_NAME, "there is no log here");
     if (failed != EWOULDBLOCK)
-        return lw_fail_errno(error, failed, LW_LOCK_NAME, "lock");
+        return lw_fail_errno(error, failed, LW_LOCK_NAME, "cannot lock the log");
     (void)lw_fail_errno(error, failed, LW_LOCK_NAME, "another writer has the log open; read_only=True works beside it");
     return error->status = LW_LOCKED;
 }
@@ -229,6 +241,7 @@ static int adopt(lw_wal *wal, lw_recovered *found, lw_error *error)
     wal->tail = found->segment_count > 0 ? found->segments[found->segment_count - 1] : NULL;
     wal->durable = found->watermark;
     wal->durable_index = found->durable_index;
+    wal->durable_floor = wal->options.read_only ? found->durable_floor : found->state.bounds.first - 1;
     wal->mark_is_valid = found->closed_cleanly;
     wal->successor = found->successor;
     wal->stats.recovered_entries = found->state.bounds.next - found->state.bounds.first;
@@ -357,7 +370,9 @@ static void release(lw_wal *wal)
     wal->segment_count = 0;
     lw_index_free(&wal->index);
     if (wal->lock_file != NULL) {
+        (void)pthread_mutex_lock(&lock_table_lock);
         (void)change_lock_table(wal, NULL);
+        (void)pthread_mutex_unlock(&lock_table_lock);
         wal->fs->close(wal->fs, wal->lock_file);
         wal->lock_file = NULL;
     }
@@ -383,6 +398,7 @@ static void free_handle(lw_wal *wal)
 int lw_wal_open_on(lw_fs *fs, const lw_options *options, lw_wal **out, lw_error *error)
 {
     uint64_t started_ns = lw_now_ns();
+    lw_guard_install();
     lw_wal *wal = make_handle(options);
     if (wal == NULL) {
         fs->destroy(fs);
@@ -425,6 +441,7 @@ int lw_wal_refresh(lw_wal *wal, lw_error *error)
         lw_leave(wal);
         return LW_OK; /* a writer sees everything as it happens */
     }
+    (void)pthread_mutex_lock(&wal->accept_lock); /* or the view of the slower of two could go back */
     status = recover_for_reading(wal, &found, error);
     if (status == LW_OK) {
         (void)pthread_mutex_lock(&wal->lock);
@@ -435,6 +452,7 @@ int lw_wal_refresh(lw_wal *wal, lw_error *error)
         lw_show_positions(wal);
         (void)pthread_mutex_unlock(&wal->lock);
     }
+    (void)pthread_mutex_unlock(&wal->accept_lock);
     lw_recovered_free(&found);
     lw_leave(wal);
     return status;

@@ -75,7 +75,9 @@ struct lw_wal {
     lw_position durable;
     uint64_t durable_ticket;
     uint64_t durable_index;
+    uint64_t durable_floor; /* first - 1, as far as that is durable: what a purge that is only accepted raised does not count */
     uint64_t syncing_index; /* what durable_index becomes when the running sync succeeds */
+    uint64_t syncing_floor;
     bool sync_running;
     bool failed; /* a sync failed: nothing is acknowledged any more */
     int failed_errno;
@@ -102,6 +104,7 @@ struct lw_wal {
     uint64_t shown_durable_ticket;
     unsigned calls; /* in progress */
     bool closing;   /* no new calls */
+    bool draining;  /* the sync thread has the turn, and may be rolling */
 
     /* lock: life */
     bool closed;   /* waiters give up */

@@ -139,7 +139,8 @@ int lw_wal_close(lw_wal *, lw_error *);
 /* Frees the handle; one that was not closed is abandoned: released without a flush. */
 void lw_wal_free(lw_wal *);
 
-/* What to do where another thread is writing at this moment: queue a copy behind it, wait, or return LW_BUSY. */
+/* What to do where another thread has the turn: queue a copy if that may be rolling, and wait for it else, which is
+ * short; wait in any case; or return LW_BUSY. */
 typedef enum lw_patience { LW_QUEUE, LW_WAIT, LW_TRY } lw_patience;
 
 /* LW_OK: accepted. LW_PENDING: copied into a queue, since the write meets a segment roll, or others that wait for one; it

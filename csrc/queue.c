@@ -1,6 +1,7 @@
 #include "queue.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 
 #include "accept.h"
@@ -74,6 +75,18 @@ static bool take_turn(lw_wal *wal, uint64_t *ticket, int *status, lw_error *erro
     return ours;
 }
 
+/* LW_QUEUE waits for a writer that is copying its batch, which is soon done, but not for the sync thread: that may be
+ * rolling. */
+static bool try_turn(lw_wal *wal, lw_patience patience)
+{
+    while (pthread_mutex_trylock(&wal->accept_lock) != 0) {
+        if (patience == LW_TRY || __atomic_load_n(&wal->draining, __ATOMIC_RELAXED))
+            return false;
+        (void)sched_yield();
+    }
+    return true;
+}
+
 int lw_submit(lw_wal *wal, const lw_batch *batch, lw_patience patience, uint64_t *ticket, lw_error *error)
 {
     uint64_t segment_bytes;
@@ -82,7 +95,7 @@ int lw_submit(lw_wal *wal, const lw_batch *batch, lw_patience patience, uint64_t
         return lw_fail(error, LW_READ_ONLY, "the log was opened with read_only=True");
     if (patience == LW_WAIT)
         (void)pthread_mutex_lock(&wal->accept_lock);
-    else if (pthread_mutex_trylock(&wal->accept_lock) != 0)
+    else if (!try_turn(wal, patience))
         return patience == LW_TRY ? LW_BUSY : enqueue(wal, batch, ticket, error);
     bool ours = take_turn(wal, ticket, &status, error);
     if (ours)
@@ -133,6 +146,7 @@ static void accept_queued(lw_wal *wal, lw_queued *queued)
 
 void lw_drain_queue(lw_wal *wal)
 {
+    __atomic_store_n(&wal->draining, true, __ATOMIC_RELAXED);
     (void)pthread_mutex_lock(&wal->accept_lock);
     for (;;) {
         (void)pthread_mutex_lock(&wal->lock);
@@ -151,6 +165,7 @@ void lw_drain_queue(lw_wal *wal)
         (void)pthread_mutex_unlock(&wal->lock);
         free(queued);
     }
+    __atomic_store_n(&wal->draining, false, __ATOMIC_RELAXED);
     (void)pthread_mutex_unlock(&wal->accept_lock);
 }
 

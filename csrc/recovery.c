@@ -415,6 +415,7 @@ static int walk_tail(judge *j, lw_segment *tail, uint64_t mark_next)
     if (lw_guarded(lw_durable_index_run, &durable))
         return fail_guarded(j, name);
     found->durable_index = durable.index;
+    found->durable_floor = j->header.state.bounds.first - 1;
     return judge_tail_end(j, tail, mark_next);
 }
 
@@ -457,6 +458,7 @@ static int read_tail(judge *j, opened *o, lw_segment **out)
         return walk_tail(j, tail, mark.state.bounds.next);
     found->state = mark.state;
     found->durable_index = mark.state.bounds.next - 1;
+    found->durable_floor = mark.state.bounds.first - 1;
     found->closed_cleanly = true;
     return LW_OK;
 }
@@ -720,6 +722,8 @@ typedef struct restore {
 static void restore_run(void *argument)
 {
     restore *r = argument;
+    /* A close mark that was not believed must not be believed by a later open: it knows nothing of what comes now. */
+    lw_fs_zero(r->tail->base + LW_MARK_OFFSET, LW_PAGE_SIZE);
     for (uint64_t at = r->from; at < r->tail->end;) {
         size_t size = RESTORE_STEP - (size_t)(at % RESTORE_STEP);
         if (size > r->tail->end - at)

@@ -17,6 +17,7 @@ typedef struct lw_recovered {
     lw_index index;
     lw_position watermark;  /* the highest that was found */
     uint64_t durable_index; /* what the log itself proves */
+    uint64_t durable_floor; /* first - 1, as far as the log itself proves that */
     bool closed_cleanly;    /* the tail's close mark describes its end */
     uint64_t cut_bytes;     /* torn: to be zeroed, from the tail's end */
     uint64_t cut_batches;

@@ -23,6 +23,7 @@ static lw_segment *start_sync(lw_wal *wal, lw_position *position, uint64_t *tick
 {
     wal->sync_running = true;
     wal->syncing_index = wal->state.bounds.next - 1;
+    wal->syncing_floor = wal->state.bounds.first - 1;
     *position = (lw_position){wal->tail->identity.number, wal->tail->end};
     *ticket = wal->accepted_ticket;
     wal->synced_entries_at = wal->stats.entries;
@@ -38,7 +39,8 @@ static void count_sync(lw_wal *wal, uint64_t started_ns)
 }
 
 /* With `lock` held. */
-static void finish_sync(lw_wal *wal, lw_segment *segment, lw_position position, uint64_t ticket, int failed)
+static void finish_sync(lw_wal *wal, lw_segment *segment, lw_position position, uint64_t ticket, uint64_t started_ns,
+                        int failed)
 {
     wal->sync_running = false;
     if (failed && !wal->failed) {
@@ -49,8 +51,9 @@ static void finish_sync(lw_wal *wal, lw_segment *segment, lw_position position, 
         wal->durable = position;
         wal->durable_ticket = ticket;
         wal->durable_index = wal->syncing_index;
+        wal->durable_floor = wal->syncing_floor;
         wal->first_unsynced_ns =
-            wal->accepted_ticket > ticket && wal->options.sync_interval_ms > 0 ? lw_now_ns() : 0;
+            wal->accepted_ticket > ticket && wal->options.sync_interval_ms > 0 ? started_ns : 0;
         lw_keeper_notice_durable(wal);
     }
     lw_show_positions(wal);
@@ -70,7 +73,7 @@ static void sync_once(lw_wal *wal)
     (void)pthread_mutex_lock(&wal->lock);
     if (!failed)
         count_sync(wal, started_ns);
-    finish_sync(wal, segment, position, ticket, failed);
+    finish_sync(wal, segment, position, ticket, started_ns, failed);
 }
 
 static void wait_for_turn(lw_wal *wal)
@@ -248,7 +251,9 @@ int lw_close_tail(lw_wal *wal, lw_error *error)
     lw_page mark;
     char name[LW_NAME_SIZE];
     lw_segment *tail = wal->tail;
-    if (wal->mark_is_valid || wal->failed)
+    if (wal->failed)
+        return fail_synced(wal, error);
+    if (wal->mark_is_valid)
         return LW_OK;
     lw_segment_name_of(tail, name);
     describe_with_state(wal, tail, LW_CLOSE_MARK, &mark);

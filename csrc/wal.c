@@ -250,24 +250,31 @@ int lw_wal_hard_state(lw_wal *wal, lw_hard_state *hard_state, lw_error *error)
     return status;
 }
 
+/* *ticket 0: it is durable. */
 static int durable_target(lw_wal *wal, uint64_t index, uint64_t *ticket, lw_position *place, lw_error *error)
 {
     located entry;
     *place = (lw_position){0, 0};
+    /* Located first: a replacement that comes in between then shows afterwards, and is not taken for this entry. */
+    int located_status = locate(wal, index, &entry, place, error);
+    if (located_status != LW_OK && located_status != LW_NOT_FOUND)
+        return located_status;
     (void)pthread_mutex_lock(&wal->lock);
     int status = lw_check_usable(wal, error);
     uint64_t last = wal->state.bounds.next - 1;
-    bool durable = index <= wal->durable_index;
+    bool durable = index <= wal->shown_durable;
     *ticket = durable ? 0 : wal->accepted_ticket;
     (void)pthread_mutex_unlock(&wal->lock);
     if (index > last)
         return lw_fail_index(error, LW_OUT_OF_RANGE, index, "index %llu is above last_index(), which is %llu",
                              (unsigned long long)index, (unsigned long long)last);
-    if (durable)
+    if (durable) {
+        *place = (lw_position){0, 0};
         return LW_OK;
-    if (status == LW_OK)
-        status = locate(wal, index, &entry, place, error);
-    return status == LW_NOT_FOUND ? LW_OK : status;
+    }
+    if (wal->options.read_only)
+        return lw_fail(error, LW_READ_ONLY, "only the writer can make index %llu durable", (unsigned long long)index);
+    return status;
 }
 
 static int check_durable(lw_wal *wal, uint64_t index, const lw_position *place, lw_error *error)

@@ -356,13 +356,11 @@ class Core:
         """`timeout_ns` below 0: as long as it takes."""
         self._check(lib.lw_wal_wait_durable, self._handle, index, timeout_ns)
 
-    def durable_target(self, index: int) -> tuple[Ticket, Any]:
-        """The ticket to wait for until `index` is durable (number 0: it is), and what to check with
-        afterwards.
-        """
+    def durable_target(self, index: int) -> tuple[bool, Any]:
+        """Whether `index` is durable; if not, what to check with after the next sync."""
         ticket, place = ffi.new("uint64_t *"), ffi.new("lw_position *")
         self._check(lib.lw_wal_durable_target, self._handle, index, ticket, place)
-        return Ticket(ticket[0], False), place
+        return ticket[0] == 0, place
 
     def check_durable(self, index: int, place: Any) -> None:
         """Raises ConflictError where the entry was replaced since `durable_target`."""

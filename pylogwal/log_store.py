@@ -15,7 +15,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from pylogwal.checks import U64_MAX, checked_int
 from pylogwal.core import Core, Ticket
@@ -117,11 +117,9 @@ class _Waker:
     Tickets come in ascending order, so the oldest future is always the next to be done. Only the
     loop's own thread calls these methods, but for `release` and the collector's.
 
-    The loop refers to it weakly, so that a store can be dropped without close; while anything waits
-    it keeps itself, and so the core, alive.
+    The loop refers to it weakly, so that a store can be dropped without close; each future that
+    waits keeps it, and so the core, alive.
     """
-
-    _waiting: ClassVar[set[_Waker]] = set()
 
     def __init__(self, core: Core, loop: asyncio.AbstractEventLoop) -> None:
         self._core = core
@@ -129,25 +127,35 @@ class _Waker:
         self._durable: deque[tuple[Ticket, asyncio.Future[None]]] = deque()
         self._accepted: deque[tuple[Ticket, asyncio.Future[None]]] = deque()
         self._arming = False
+        self._wanted = 0  # the highest ticket that somebody wants durable
         self._released = False
         self._read, self._write = _wake_descriptors()
         core.subscribe(self._write)
         loop.add_reader(self._read, _wake, weakref.ref(self))
 
-    def wait(self, ticket: Ticket, *, durable: bool) -> asyncio.Future[None]:
+    def when(self, ticket: Ticket, *, durable: bool) -> asyncio.Future[None]:
+        """A future that is done when the write is accepted, or durable."""
         future = self._loop.create_future()
+        if not durable and not ticket.queued:
+            future.set_result(None)
+            return future
+        future.add_done_callback(self._keep_alive)
         (self._durable if durable else self._accepted).append((ticket, future))
-        self._waiting.add(self)
+        if durable:
+            self._wanted = max(self._wanted, ticket.number)
         if not self._arming:
             # Once per turn of the loop: the writes of all tasks that are ready share one sync.
             self._arming = True
             self._loop.call_soon(self._arm)
         return future
 
+    def _keep_alive(self, _: asyncio.Future[None]) -> None:
+        """As a callback: whoever holds the future holds the core that will finish it."""
+
     def _arm(self) -> None:
         self._arming = False
         if self._durable or self._accepted:
-            self._core.arm(self._write, self._durable[-1][0].number if self._durable else 0)
+            self._core.arm(self._write, self._wanted if self._durable else 0)
             self._complete()  # what became true before the descriptor was armed
 
     def woken(self) -> None:
@@ -161,8 +169,6 @@ class _Waker:
         self._complete_durable(self._core.durable_ticket())
         while self._accepted and self._settle(*self._accepted[0], durable=False):
             self._accepted.popleft()
-        if not self._durable and not self._accepted:
-            self._waiting.discard(self)
 
     def _complete_durable(self, durable_number: int) -> None:
         waiting = self._durable
@@ -198,7 +204,6 @@ class _Waker:
             self._durable.clear()
             self._accepted.clear()
         self._complete()
-        self._waiting.discard(self)
         _close_descriptors(self._loop, {self._read, self._write})
 
     def __del__(self) -> None:
@@ -272,12 +277,12 @@ class WalLogStore(LogStore, MetaStore):
             waker = self._wakers[loop] = _Waker(self._core, loop)
             return waker
 
-    def _when(self, ticket: Ticket, *, durable: bool) -> asyncio.Future[None]:
-        if durable or ticket.queued:
-            return self._waker().wait(ticket, durable=durable)
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        future.set_result(None)
-        return future
+    async def _written(self, write: Callable[..., Ticket], *given: Any, durable: bool) -> None:
+        """Accepts a write and waits for it. The waker comes first: once the write is accepted,
+        nothing may raise that looks like a refusal.
+        """
+        waker = self._waker()
+        await waker.when(write(*given, may_wait=False), durable=durable)
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -294,12 +299,13 @@ class WalLogStore(LogStore, MetaStore):
 
         Raises at the call what `persist_entries` raises.
         """
+        waker = self._waker()
         if hard_state is None:
             number = self._core.fast_submit(entries)
             if number is not NotImplemented:
-                return self._when(Ticket(abs(number), number < 0), durable=self._batch_mode)
+                return waker.when(Ticket(abs(number), number < 0), durable=self._batch_mode)
         ticket = self._wal.accept(entries, hard_state, may_wait=False)
-        return self._when(ticket, durable=self._batch_mode or hard_state is not None)
+        return waker.when(ticket, durable=self._batch_mode or hard_state is not None)
 
     async def persist_entries(
         self, entries: Iterable[Entry], hard_state: HardState | None = None
@@ -309,28 +315,28 @@ class WalLogStore(LogStore, MetaStore):
 
     async def truncate(self, from_index: int) -> None:
         """See `LogStore`."""
-        ticket = self._wal.accept_truncate(from_index, may_wait=False)
-        await self._when(ticket, durable=self._batch_mode)
+        await self._written(self._wal.accept_truncate, from_index, durable=self._batch_mode)
 
     async def replace_range(self, from_index: int, new_entries: Iterable[Entry]) -> None:
         """See `LogStore`; here as one: after any crash the old log or the new, never a mix."""
-        ticket = self._wal.accept_replace(from_index, new_entries, may_wait=False)
-        await self._when(ticket, durable=self._batch_mode)
+        await self._written(
+            self._wal.accept_replace, from_index, new_entries, durable=self._batch_mode
+        )
 
     async def purge(self, cutoff: LogId) -> None:
         """See `LogStore`. The files go in the background, right after."""
-        await self._when(self._wal.accept_purge(cutoff, may_wait=False), durable=True)
+        await self._written(self._wal.accept_purge, cutoff, durable=True)
 
     async def reset(self) -> None:
         """See `LogStore`."""
-        await self._when(self._wal.accept_reset(may_wait=False), durable=True)
+        await self._written(self._wal.accept_reset, durable=True)
 
     async def flush_async(self) -> None:
         """See `LogStore`."""
         if self._wal.read_only:
             self._wal.flush()
         else:
-            await self._when(self._wal.accept_nothing(may_wait=False), durable=True)
+            await self._written(self._wal.accept_nothing, durable=True)
 
     def flush(self) -> None:
         """See `LogStore`. Blocks."""
@@ -338,7 +344,7 @@ class WalLogStore(LogStore, MetaStore):
 
     async def save_hard_state_async(self, state: HardState, *, sync: bool = True) -> None:
         """See `MetaStore`."""
-        await self._when(self._wal.accept_hard_state(state, may_wait=False), durable=sync)
+        await self._written(self._wal.accept_hard_state, state, durable=sync)
 
     def save_hard_state(self, state: HardState, *, sync: bool = True) -> None:
         """See `MetaStore`. Blocks."""
@@ -351,9 +357,10 @@ class WalLogStore(LogStore, MetaStore):
         meanwhile.
         """
         index = checked_int("index", index, 0, U64_MAX)
-        ticket, place = self._core.durable_target(index)
-        if ticket.number:
-            await self._when(ticket, durable=True)
+        durable, place = self._core.durable_target(index)
+        if not durable:
+            # With a ticket of its own, which comes after all that is waited for already.
+            await self._written(self._wal.accept_nothing, durable=True)
             self._core.check_durable(index, place)
 
     # -- reading ---------------------------------------------------------------------------------
@@ -406,13 +413,11 @@ class WalLogStore(LogStore, MetaStore):
 
     async def aclose(self) -> None:
         """See `Wal.close`. Cancelling the await does not stop it."""
-        try:
-            await asyncio.shield(_in_thread(self._wal.close))
-        finally:
-            self._release_wakers()
+        closing = _in_thread(self._wal.close)
+        closing.add_done_callback(lambda _: self._release_wakers(closing.get_loop()))
+        await asyncio.shield(closing)
 
-    def _release_wakers(self) -> None:
-        here = asyncio.get_running_loop()
+    def _release_wakers(self, here: asyncio.AbstractEventLoop) -> None:
         with self._wakers_lock:
             wakers, self._wakers = self._wakers, {}
         for loop, waker in wakers.items():

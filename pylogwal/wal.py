@@ -323,8 +323,6 @@ class Wal:
         release happens even where the flush fails, which is then raised. May be repeated. Blocks.
         Calls that wait in other threads end with ClosedError, unless they are done first.
         """
-        if not self._open:
-            return
         self._open = False
         try:
             self.core.close()
