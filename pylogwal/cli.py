@@ -1,0 +1,357 @@
+"""The command line: `pylogwal`, or `python -m pylogwal`.
+
+What looks at a log opens it read-only: it takes no lock, changes nothing, and works beside a live
+writer. Results go to stdout, complaints and progress to stderr.
+
+Exit status: 0 well, 1 damage found (in `demo`: something was lost), 2 wrong use, 3 could not read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import io
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pylogwal.checks import INDEX_MAX
+from pylogwal.core import SegmentInfo
+from pylogwal.demo import add_demo
+from pylogwal.errors import CorruptionError, WalError
+from pylogwal.types import Entry, HardState
+from pylogwal.verify import Damage, read_through
+from pylogwal.wal import Wal
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
+
+__all__ = ["main"]
+
+WELL, DAMAGED, WRONG_USE, UNREADABLE = range(4)
+
+PREVIEW_BYTES = 60
+PROGRESS_INTERVAL_S = 0.2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command (`arguments` without the program's name) and returns its exit status.
+
+    Wrong use ends in SystemExit, as argparse does it.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a path may be any bytes
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read had enough. Python would flush once more at exit, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return WELL
+    except CorruptionError as error:
+        return _fail(options, error, DAMAGED)
+    except (WalError, OSError) as error:
+        return _fail(options, error, UNREADABLE)
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pylogwal",
+        description="Looks at a Raft log on disk, read-only, also beside a live writer.",
+        epilog="exit status: 0 well, 1 damage found, 2 wrong use, 3 could not read",
+    )
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in (add_info, add_dump, add_verify, add_demo):
+        add(subparsers)
+    return parser
+
+
+def _add_reader(subparsers: Subparsers, name: str, text: str) -> argparse.ArgumentParser:
+    parser = subparsers.add_parser(name, help=text, description=text)
+    parser.add_argument("directory", metavar="DIR", type=_directory, help="the log's directory")
+    parser.add_argument("--json", action="store_true", help="for programs")
+    return parser
+
+
+def _directory(text: str) -> str:
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} names no directory")
+    return text
+
+
+def _fail(options: argparse.Namespace, error: Exception, status: int) -> int:
+    print(f"pylogwal: {error}", file=sys.stderr)
+    if getattr(options, "json", False):
+        names = ("file", "offset", "first_index", "last_index", "errno")
+        known = {name: getattr(error, name, None) for name in names}
+        _print_json({"error": {"type": type(error).__name__, "message": str(error), **known}})
+    return status
+
+
+def _print_json(value: object) -> None:
+    print(json.dumps(value))
+
+
+# -- info ------------------------------------------------------------------------------------------
+
+
+def add_info(subparsers: Subparsers) -> None:
+    """`pylogwal info DIR`."""
+    _add_reader(subparsers, "info", "The state of a log and its files.").set_defaults(run=_info)
+
+
+def _info(options: argparse.Namespace) -> int:
+    with Wal(options.directory, read_only=True) as wal:
+        facts = _facts(wal)
+    if options.json:
+        _print_json(facts)
+    else:
+        _print_facts(facts)
+    return WELL
+
+
+def _facts(wal: Wal) -> dict[str, Any]:
+    stats = wal.stats()
+    boundary = wal.load_purge_boundary()
+    return {
+        "directory": wal.path,
+        "first_index": wal.first_index(),
+        "last_index": wal.last_index(),
+        "entries": wal.last_index() - wal.first_index() + 1,
+        "last_term": wal.term(wal.last_index()),
+        "durable_index": wal.durable_index(),
+        "boundary": boundary and boundary._asdict(),
+        "hard_state": _hard_state_facts(wal.load_hard_state()),
+        "segments": [_segment_facts(segment) for segment in wal.core.segments()],
+        "files": _files(wal.path),
+        "recovery": {
+            "cut_bytes": stats.cut_bytes,
+            "cut_batches": stats.cut_batches,
+            "ms": round(stats.recovery_ms, 3),
+        },
+    }
+
+
+def _hard_state_facts(state: HardState | None) -> dict[str, Any] | None:
+    return state and {**state._asdict(), "extra": base64.b64encode(state.extra).decode()}
+
+
+def _segment_facts(segment: SegmentInfo) -> dict[str, Any]:
+    facts = segment._asdict()
+    next_index = facts.pop("next_index")
+    held = segment.first_index < next_index
+    facts["first_index"] = segment.first_index if held else None
+    facts["last_index"] = next_index - 1 if held else None
+    return facts
+
+
+def _files(directory: str) -> dict[str, int]:
+    """All files of the log, with those that are prepared ahead or wait to be removed."""
+    count = total = 0
+    for path in Path(directory).iterdir():
+        if path.suffix in (".wal", ".spare") or path.name == "LOCK":
+            try:
+                total += path.stat().st_size
+            except FileNotFoundError:  # a live writer's
+                continue
+            count += 1
+    return {"count": count, "bytes": total}
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    boundary, state, recovery = facts["boundary"], facts["hard_state"], facts["recovery"]
+    rows = {
+        "directory": facts["directory"],
+        "entries": "none"
+        if not facts["entries"]
+        else "{first_index}..{last_index}".format(**facts) + f" ({facts['entries']:,})",
+        "last index": "{last_index}, term {last_term}".format(**facts),
+        "purged": "never" if boundary is None else "up to {index}, term {term}".format(**boundary),
+        "durable": "up to {durable_index}, proven by the log itself".format(**facts),
+        "hard state": "never saved" if state is None else _hard_state_line(state),
+        "files": "{count}, {bytes:,} bytes".format(**facts["files"]),
+        "recovery": "would cut nothing"
+        if not recovery["cut_bytes"]
+        else "would cut {cut_bytes:,} bytes ({cut_batches} whole batches) behind the last entry: "
+        "written, never acknowledged".format(**recovery),
+    }
+    for name, text in rows.items():
+        print(f"{name:<12}{text}")
+    print()
+    print(f"{'segment':<24}{'bytes':>14}{'used':>14}  entries")
+    for segment in facts["segments"]:
+        held = segment["first_index"] is not None
+        entries = "{first_index}..{last_index}".format(**segment) if held else "none"
+        sealed = "sealed" if segment["sealed"] else "last"
+        print("{file:<24}{size:>14,}{end:>14,}  ".format(**segment) + f"{entries}, {sealed}")
+
+
+def _hard_state_line(state: dict[str, Any]) -> str:
+    vote = "no vote" if state["voted_for"] is None else f"vote {state['voted_for']!r}"
+    extra = f", {len(base64.b64decode(state['extra']))} bytes of extra" if state["extra"] else ""
+    return f"term {state['term']}, {vote}, commit index {state['commit_index']}{extra}"
+
+
+# -- dump ------------------------------------------------------------------------------------------
+
+
+def add_dump(subparsers: Subparsers) -> None:
+    """`pylogwal dump DIR [--from N] [--to N]`."""
+    parser = _add_reader(
+        subparsers,
+        "dump",
+        "The entries, one a line: index, term, kind, size in bytes, and the payload's beginning. "
+        "With --json one object a line, with the whole payload in base64.",
+    )
+    parser.add_argument(
+        "--from", dest="first", metavar="N", type=_index, default=1, help="first index"
+    )
+    parser.add_argument(
+        "--to",
+        dest="last",
+        metavar="N",
+        type=_index,
+        default=INDEX_MAX,
+        help="last index, included",
+    )
+    parser.set_defaults(run=lambda options: _dump(parser, options))
+
+
+def _index(text: str) -> int:
+    try:
+        index = int(text)
+    except ValueError:
+        index = 0
+    if not 1 <= index <= INDEX_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is no index (1..2^64-2)")
+    return index
+
+
+def _dump(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    if options.first > options.last:
+        parser.error(f"--from {options.first} lies behind --to {options.last}")
+    status = WELL
+    line = _json_line if options.json else _text_line
+    with Wal(options.directory, read_only=True) as wal:
+        for found in read_through(wal, options.first, options.last):
+            if isinstance(found, Damage):
+                sys.stdout.flush()
+                print(f"pylogwal: damaged: {found}", file=sys.stderr)
+                status = DAMAGED
+            else:
+                sys.stdout.write("".join(map(line, found)))
+    return status
+
+
+_ESCAPED = [chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}" for byte in range(256)]
+for _character, _escape in {"\\": r"\\", "\n": r"\n", "\r": r"\r", "\t": r"\t"}.items():
+    _ESCAPED[ord(_character)] = _escape
+
+
+def _text_line(entry: Entry) -> str:
+    preview = "".join([_ESCAPED[byte] for byte in entry.payload[:PREVIEW_BYTES]])
+    cut = "..." if len(entry.payload) > PREVIEW_BYTES else ""
+    return f"{entry.index} {entry.term} {entry.kind} {len(entry.payload)} {preview}{cut}\n"
+
+
+def _json_line(entry: Entry) -> str:
+    payload = base64.b64encode(entry.payload).decode()
+    facts = {"index": entry.index, "term": entry.term, "kind": entry.kind}
+    return json.dumps({**facts, "size": len(entry.payload), "payload": payload}) + "\n"
+
+
+# -- verify ----------------------------------------------------------------------------------------
+
+
+def add_verify(subparsers: Subparsers) -> None:
+    """`pylogwal verify DIR`."""
+    _add_reader(
+        subparsers,
+        "verify",
+        "Reads the whole log against its checksums, goes on behind damage, and names the file, the "
+        "offset and the entries of each.",
+    ).set_defaults(run=_verify)
+
+
+def _verify(options: argparse.Namespace) -> int:
+    started_s = time.monotonic()
+    report: dict[str, Any] = {"directory": options.directory, "entries": 0, "payload_bytes": 0}
+    damage: list[Damage] = []
+    try:
+        with Wal(options.directory, read_only=True) as wal:
+            report |= {"directory": wal.path, "first_index": wal.first_index()}
+            report |= {"last_index": wal.last_index(), "segments": len(wal.core.segments())}
+            _read_all(wal, report, damage)
+    except CorruptionError as error:  # at open: nothing can be read
+        damage.append(Damage.of(error))
+    report["seconds"] = round(time.monotonic() - started_s, 3)
+    if options.json:
+        fields = Damage.__slots__
+        rows = [{field: getattr(item, field) for field in fields} for item in damage]
+        _print_json({**report, "damage": rows})
+    else:
+        _print_report(report, damage)
+    return DAMAGED if damage else WELL
+
+
+def _read_all(wal: Wal, report: dict[str, Any], damage: list[Damage]) -> None:
+    progress = _Progress(report["last_index"] - report["first_index"] + 1)
+    for found in read_through(wal, report["first_index"], report["last_index"]):
+        if not isinstance(found, Damage):
+            report["entries"] += len(found)
+            report["payload_bytes"] += sum([len(entry.payload) for entry in found])
+            progress.show(found[-1].index - report["first_index"] + 1)
+        elif damage and (joined := damage[-1].joined(found)):
+            damage[-1] = joined
+        else:
+            damage.append(found)
+    progress.clear()
+
+
+class _Progress:
+    """How far a long run has come, on a terminal's stderr."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._wanted = sys.stderr.isatty()
+        self._next_s = time.monotonic() + PROGRESS_INTERVAL_S
+        self._shown = False
+
+    def show(self, done: int) -> None:
+        """`done` of the total, but not all the time."""
+        if not self._wanted or time.monotonic() < self._next_s:
+            return
+        self._next_s = time.monotonic() + PROGRESS_INTERVAL_S
+        self._shown = True
+        text = f"\r{done:,} of {self._total:,} entries, {100 * done // self._total} %"
+        print(text, end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Takes the line away."""
+        if self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _print_report(report: dict[str, Any], damage: list[Damage]) -> None:
+    for item in damage:
+        print(f"damaged: {item}")
+    if "segments" in report:
+        print(
+            "verified {entries:,} entries of {first_index}..{last_index}, {payload_bytes:,} bytes "
+            "of payload, {segments} segments, {seconds:.2f} s".format(**report)
+        )
+    else:
+        print(f"cannot be opened: {damage[0].message}")
+    if not damage:
+        print("no damage")
