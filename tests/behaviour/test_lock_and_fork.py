@@ -221,12 +221,10 @@ import os, sys
 from pylogwal import Entry, Wal
 wal = Wal(sys.argv[1], durability="manual")
 wal.persist_entries([Entry(i, 1) for i in range(1, 6)])
-child = os.fork()
-if child == 0:
-    sys.stdin.readline()
-    os._exit(0)
-print(child)
+if os.fork() == 0:
+    print(os.getpid(), flush=True)  # by now it has given back what it inherited
 sys.stdin.readline()
+os._exit(0)
 """
 
 
