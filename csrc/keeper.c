@@ -5,6 +5,7 @@
 
 #include "error.h"
 #include "prepare.h"
+#include "syncer.h"
 
 enum { PREPARE_WHEN_FULL = 8 }; /* an eighth */
 
@@ -161,6 +162,14 @@ static int make_spare(lw_wal *wal, uint64_t number, lw_error *error)
     return lw_prepare_fill(wal->fs, number, wal->options.segment_bytes, look_around, wal, error);
 }
 
+/* Behind the newest header that is durable only one number may have a file, else a power cut that takes the tail's header
+ * leaves two files without: that would be damage. */
+static int name_successor(lw_wal *wal, uint64_t spare, uint64_t number, lw_error *error)
+{
+    int status = lw_sync_header(wal, error);
+    return status == LW_OK ? lw_prepare_name(wal->fs, spare, number, error) : status;
+}
+
 /* `spare`: one that exists, or 0 to make one. */
 static int make_successor(lw_wal *wal, uint64_t spare, uint64_t number, lw_error *error)
 {
@@ -170,13 +179,13 @@ static int make_successor(lw_wal *wal, uint64_t spare, uint64_t number, lw_error
         lw_segment_name(spare, LW_SPARE_SUFFIX, name);
         status = lw_prepare_wipe(wal->fs, name, error);
         if (status == LW_OK)
-            return lw_prepare_name(wal->fs, spare, number, error);
+            return name_successor(wal, spare, number, error);
     }
     (void)pthread_mutex_lock(&wal->lock);
     spare = wal->next_spare++;
     (void)pthread_mutex_unlock(&wal->lock);
     status = make_spare(wal, spare, error);
-    return status == LW_OK ? lw_prepare_name(wal->fs, spare, number, error) : status;
+    return status == LW_OK ? name_successor(wal, spare, number, error) : status;
 }
 
 /* With `lock` held, which is let go meanwhile. */

@@ -82,6 +82,20 @@ static void wait_for_turn(lw_wal *wal)
         (void)pthread_cond_wait(&wal->moved, &wal->lock);
 }
 
+int lw_sync_header(lw_wal *wal, lw_error *error)
+{
+    (void)pthread_mutex_lock(&wal->lock);
+    while (!wal->failed && wal->durable.segment < wal->tail->identity.number) {
+        if (wal->sync_running)
+            wait_for_turn(wal);
+        else
+            sync_once(wal);
+    }
+    int status = wal->failed ? fail_synced(wal, error) : LW_OK;
+    (void)pthread_mutex_unlock(&wal->lock);
+    return status;
+}
+
 /* ---- waiting ---- */
 
 int lw_ticket_status(lw_wal *wal, uint64_t ticket, bool durable, lw_error *error)

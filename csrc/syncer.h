@@ -13,6 +13,9 @@ int lw_wait_ticket(lw_wal *, uint64_t ticket, bool durable, uint64_t deadline_ns
 /* LW_PENDING, LW_OK or the error; with `lock` held. Neither asks whether the write was refused: see queue.h. */
 int lw_ticket_status(lw_wal *, uint64_t ticket, bool durable, lw_error *);
 
+/* Waits until the tail's header is durable: by syncing where no sync has covered it yet. */
+int lw_sync_header(lw_wal *, lw_error *);
+
 /* Seals the tail, if there is one, and begins a segment of at least `segment_bytes`. Needs accept_lock. */
 int lw_begin_segment(lw_wal *, uint64_t segment_bytes, lw_error *);
 
