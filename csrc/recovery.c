@@ -704,8 +704,8 @@ int lw_recovery_make(lw_fs *fs, lw_file *lock_file, uint64_t size, lw_recovered 
         failed = fs->random(fs, found->log_id, LW_LOG_ID_SIZE);
     if (failed)
         return lw_fail_errno(error, failed, name, "cannot make the log");
-    if (found->lock_missing)
-        status = write_log_id(fs, lock_file, found, error);
+    /* Also where it was read: perhaps only from the cache, if the open that wrote it did not come to its sync. */
+    status = write_log_id(fs, lock_file, found, error);
     found->successor = status == LW_OK ? 1 : 0;
     return status;
 }
