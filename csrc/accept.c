@@ -413,10 +413,10 @@ static int write_frames(lw_wal *wal, const plan *p, uint64_t size, writing *w, l
 
 /* ---- publishing ---- */
 
-/* The durable index goes back to before a cut; it comes forward again with the next sync. */
-static void cut_durable_index(lw_wal *wal, uint64_t from)
+/* The durable index goes back to before a cut (in a log that becomes blank, to 0: entries may begin anywhere then); it comes
+ * forward again with the next sync. */
+static void cut_durable_index(lw_wal *wal, uint64_t last)
 {
-    uint64_t last = from == 0 ? 0 : from - 1;
     if (wal->durable_index > last)
         wal->durable_index = last;
     if (wal->syncing_index > last)
@@ -433,7 +433,6 @@ static void publish_control(lw_wal *wal, const plan *p, uint64_t ticket)
         uint64_t from = drops_all ? 0 : p->cut_from;
         lw_segment_cut(wal->tail, from);
         lw_index_truncate(&wal->index, from, ticket);
-        cut_durable_index(wal, from);
     }
     if (p->control == LW_TRUNCATE_FRAME)
         lw_bounds_truncate(bounds, p->cut_from, p->term_before);
@@ -442,6 +441,8 @@ static void publish_control(lw_wal *wal, const plan *p, uint64_t ticket)
     else
         lw_bounds_reset(bounds);
     lw_index_purge(&wal->index, bounds->first, ticket);
+    if (drops_all || p->control == LW_TRUNCATE_FRAME)
+        cut_durable_index(wal, drops_all ? 0 : bounds->next - 1);
 }
 
 static void publish_entries(lw_wal *wal, const plan *p, const writing *w)

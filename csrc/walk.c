@@ -194,8 +194,10 @@ void lw_durable_index_run(void *argument)
         if (!lw_frame_decode(&frame, segment->seed, bytes, segment->end - offset))
             return;
         bool below = lw_position_before(here, durable->watermark);
-        if (frame.type == LW_COMMIT_FRAME && below &&
-            lw_commit_decode(&commit, &segment->identity, offset, bytes + LW_FRAME_HEADER_SIZE))
+        /* Above it, a log that a TRUNCATE made blank may have begun again at a lower index. */
+        if (frame.type == LW_COMMIT_FRAME &&
+            lw_commit_decode(&commit, &segment->identity, offset, bytes + LW_FRAME_HEADER_SIZE) &&
+            (below || commit.next <= durable->index))
             durable->index = commit.next - 1;
         if (frame.type == LW_TRUNCATE_FRAME && durable->index >= frame.index)
             durable->index = frame.index - 1;
