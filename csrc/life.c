@@ -9,6 +9,7 @@
 
 #include "error.h"
 #include "keeper.h"
+#include "life.h"
 #include "queue.h"
 #include "recovery.h"
 #include "syncer.h"

@@ -1,0 +1,8 @@
+#ifndef CRASH_RANDOM_H
+#define CRASH_RANDOM_H
+
+#include <stdint.h>
+
+void random_history(uint64_t seed);
+
+#endif

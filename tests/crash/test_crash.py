@@ -1,0 +1,49 @@
+"""The crash model: the core on a simulated disk with simulated threads, killed at any moment.
+
+`tests/crash/build OUTPUT` builds the program that does it. A failing history is run again, told step
+by step, with the command that the failure names, for instance `build/crash random 1719 1 -v`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+PROGRAM = HERE.parent.parent / "build" / "crash"
+
+
+@pytest.fixture(scope="session")
+def crash() -> Path:
+    """The program, newer than all its sources."""
+    sources = [*HERE.glob("*.[ch]"), HERE / "build", *HERE.parent.parent.glob("csrc/*.[ch]")]
+    newest = max(source.stat().st_mtime for source in sources)
+    if not PROGRAM.exists() or PROGRAM.stat().st_mtime < newest:
+        subprocess.run([HERE / "build", PROGRAM], check=True)
+    return PROGRAM
+
+
+def run(crash: Path, *arguments: object) -> str:
+    """Its output; where it fails, the failing history is run again and told."""
+    done = subprocess.run([crash, *map(str, arguments)], capture_output=True, text=True)
+    if done.returncode == 0:
+        return done.stdout
+    again = ""
+    for line in done.stdout.splitlines():
+        if line.startswith("FAILED "):
+            command = line.removeprefix("FAILED ").partition(":")[0].split()
+            told = subprocess.run([crash, *command, "-v"], capture_output=True, text=True).stdout
+            again = "\n".join(told.splitlines()[-120:])
+    pytest.fail(f"{done.stdout}{done.stderr}\n{again}", pytrace=False)
+
+
+def test_random_histories(crash: Path) -> None:
+    print(run(crash, "random", 1, 8000))
+
+
+@pytest.mark.prove
+@pytest.mark.parametrize("part", range(2))
+def test_random_histories_at_length(crash: Path, part: int) -> None:
+    print(run(crash, "random", 1_000_000 * (part + 1), 100_000))
