@@ -421,7 +421,7 @@ static void cut_durable_index(lw_wal *wal, uint64_t last)
         wal->durable_index = last;
     if (wal->syncing_index > last)
         wal->syncing_index = last;
-    if (from == 0)
+    if (last == 0)
         wal->durable_floor = wal->syncing_floor = 0;
 }
 
