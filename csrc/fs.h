@@ -35,7 +35,7 @@ struct lw_fs {
     void (*close)(lw_fs *, lw_file *);
     int (*size)(lw_fs *, lw_file *, uint64_t *size);
     /* Reserves blocks for [offset, offset + size) and fills them with zeros, so that a later sync of stores writes no
-     * metadata; the file grows where it is shorter. On failure it may have grown in part. */
+     * metadata; the file grows where it is shorter. On failure it should be as long as before, and may be longer. */
     int (*allocate)(lw_fs *, lw_file *, uint64_t offset, uint64_t size);
     int (*map)(lw_fs *, lw_file *, uint64_t size, bool writable, uint8_t **base);
     void (*unmap)(lw_fs *, uint8_t *base, uint64_t size);

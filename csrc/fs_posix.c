@@ -129,24 +129,39 @@ static int posix_write(lw_fs *fs, lw_file *file, uint64_t offset, const void *fr
     return 0;
 }
 
-static int posix_allocate(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t size)
+static int reserve_blocks(lw_file *file, uint64_t offset, uint64_t size)
 {
-    static const uint8_t zeros[FILL_SIZE];
 #if defined(__linux__)
     int failed;
     do {
         failed = posix_fallocate(file->descriptor, (off_t)offset, (off_t)size);
     } while (failed == EINTR);
-    if (failed && failed != EOPNOTSUPP && failed != EINVAL)
-        return failed;
-#endif
-    for (uint64_t done = 0; done < size; done += FILL_SIZE) {
-        size_t step = size - done < FILL_SIZE ? (size_t)(size - done) : FILL_SIZE;
-        int write_failed = posix_write(fs, file, offset + done, zeros, step);
-        if (write_failed)
-            return write_failed;
-    }
+    return failed == EOPNOTSUPP || failed == EINVAL ? 0 : failed; /* then writing has to do it */
+#else
+    (void)file;
+    (void)offset;
+    (void)size;
     return 0;
+#endif
+}
+
+static int posix_allocate(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t size)
+{
+    static const uint8_t zeros[FILL_SIZE];
+    uint64_t before;
+    int failed = posix_size(fs, file, &before);
+    if (failed)
+        return failed;
+    failed = reserve_blocks(file, offset, size);
+    for (uint64_t done = 0; done < size && !failed; done += FILL_SIZE) {
+        size_t step = size - done < FILL_SIZE ? (size_t)(size - done) : FILL_SIZE;
+        failed = posix_write(fs, file, offset + done, zeros, step);
+    }
+    if (failed && before < offset + size) { /* what was reserved is given back: others may need it */
+        int ignored = ftruncate(file->descriptor, (off_t)before);
+        (void)ignored;
+    }
+    return failed;
 }
 
 static int posix_map(lw_fs *fs, lw_file *file, uint64_t size, bool writable, uint8_t **base)

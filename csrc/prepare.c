@@ -75,7 +75,9 @@ int lw_prepare_extend(lw_fs *fs, const char *name, uint64_t present, uint64_t si
     int failed = fs->open(fs, name, LW_OPEN_WRITE, &file);
     if (failed)
         return lw_fail_errno(error, failed, name, "open");
-    failed = fill(fs, file, present, size, NULL, NULL);
+    failed = fs->allocate(fs, file, present, size - present); /* in one: where there is no space, nothing is taken */
+    if (!failed)
+        failed = fs->sync(fs, file);
     fs->close(fs, file);
     return failed ? lw_fail_errno(error, failed, name, "cannot allocate a segment file") : LW_OK;
 }

@@ -128,6 +128,8 @@ def _message(
     where = path if file is None else f"{path}/{file}"
     if offset is not None:
         where += f" at byte {offset}"
+    if status == lib.LW_DISK_FULL:
+        return f"{detail}; the log is as before: free some space, or purge, and try again [{where}]"
     if status != lib.LW_CORRUPTION:
         return f"{detail} [{where}]"
     if first is None:
