@@ -1,7 +1,7 @@
 """The crash model: the core on a simulated disk with simulated threads, killed at any moment.
 
-`tests/crash/build OUTPUT` builds the program that does it. A failing history is run again, told step
-by step, with the command that the failure names, for instance `build/crash random 1719 1 -v`.
+`tests/crash/build OUTPUT` builds the program that does it. A failing history is run again, told
+step by step, with the command that the failure names, as `build/crash random 1719 1 -v`.
 """
 
 from __future__ import annotations
