@@ -397,26 +397,35 @@ static int judge_tail_end(judge *j, lw_segment *tail, uint64_t mark_next)
     return look_into_successor(j, found->successor, end, found->state.bounds.next);
 }
 
+/* Beside a writer the look behind the end may meet what was written after the walk: that is no damage if the walk can go on,
+ * and is judged again from where it then ends. */
 static int walk_tail(judge *j, lw_segment *tail, uint64_t mark_next)
 {
     lw_recovered *found = j->found;
     lw_walk walk = {.segment = tail, .state = j->header.state, .watermark = found->watermark};
-    lw_durable_index durable = {.segment = tail, .index = j->header.state.bounds.next - 1};
     char name[LW_NAME_SIZE];
     lw_segment_name_of(tail, name);
     j->fs->will_read(j->fs, tail->file, tail->size);
-    if (lw_guarded(lw_walk_run, &walk))
-        return fail_guarded(j, name);
-    if (walk.out_of_memory)
-        return lw_fail_errno(j->error, ENOMEM, name, "the offset index");
-    found->state = walk.state;
-    found->watermark = durable.watermark = walk.watermark;
-    found->walked_bytes = tail->end - LW_FRAMES_OFFSET;
-    if (lw_guarded(lw_durable_index_run, &durable))
-        return fail_guarded(j, name);
-    found->durable_index = durable.index;
-    found->durable_floor = j->header.state.bounds.first - 1;
-    return judge_tail_end(j, tail, mark_next);
+    int status = LW_OK;
+    for (uint64_t judged_end = 0;; judged_end = tail->end) {
+        if (lw_guarded(lw_walk_run, &walk))
+            return fail_guarded(j, name);
+        if (walk.out_of_memory)
+            return lw_fail_errno(j->error, ENOMEM, name, "the offset index");
+        if (tail->end == judged_end)
+            return status;
+        lw_durable_index durable = {.segment = tail, .watermark = walk.watermark, .index = j->header.state.bounds.next - 1};
+        found->state = walk.state;
+        found->watermark = walk.watermark;
+        found->walked_bytes = tail->end - LW_FRAMES_OFFSET;
+        if (lw_guarded(lw_durable_index_run, &durable))
+            return fail_guarded(j, name);
+        found->durable_index = durable.index;
+        found->durable_floor = j->header.state.bounds.first - 1;
+        status = judge_tail_end(j, tail, mark_next);
+        if (status != LW_CORRUPTION || j->writable)
+            return status;
+    }
 }
 
 static int read_tail(judge *j, opened *o, lw_segment **out)

@@ -110,6 +110,16 @@ def thread_count() -> int:
     return count
 
 
+def threads_back_to(count: int) -> bool:
+    """Whether there are no more than `count` threads; one that was joined may be seen a little
+    longer.
+    """
+    until = time.monotonic() + PATIENCE_S
+    while thread_count() > count and time.monotonic() < until:
+        time.sleep(0.001)
+    return thread_count() <= count
+
+
 def descriptors() -> dict[str, str]:
     """The open descriptors of this process, and what each refers to."""
     found = {}

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import descriptors, mapped_files, resident_bytes, run_python, thread_count
+from processes import (
+    descriptors,
+    mapped_files,
+    resident_bytes,
+    run_python,
+    thread_count,
+    threads_back_to,
+)
 from stores import SEGMENT_BYTES, run
 
 import pylogwal
@@ -26,7 +33,7 @@ def let_go() -> None:
 
 
 def assert_nothing_is_held(path: Path, threads: int, before: dict[str, str]) -> None:
-    assert thread_count() == threads
+    assert threads_back_to(threads)
     held = [name for name in descriptors().values() if name not in before.values()]
     assert held == []
     assert len(descriptors()) == len(before)
@@ -67,8 +74,6 @@ def test_a_store_that_is_dropped_in_its_loop_lets_go_of_everything(tmp_path: Pat
             del store
             let_go()
         await asyncio.sleep(0)  # the loop lets go of its descriptor in its next turn
-        while thread_count() > threads:  # the one that opened it may still be ending
-            await asyncio.sleep(0.001)
         assert_nothing_is_held(tmp_path, threads, before)
 
     asyncio.run(main())
@@ -102,8 +107,6 @@ def test_a_store_that_is_dropped_while_a_write_waits_ends_it_first(tmp_path: Pat
         del future
         let_go()
         await asyncio.sleep(0)
-        while thread_count() > threads:
-            await asyncio.sleep(0.001)
         assert_nothing_is_held(tmp_path, threads, before)
 
     asyncio.run(main())
@@ -127,7 +130,7 @@ def test_an_open_that_fails_lets_go_of_everything(tmp_path: Path) -> None:
         for _ in range(20):
             with pytest.raises(LockedError):
                 Wal(tmp_path)
-    assert thread_count() == threads - 2
+    assert threads_back_to(threads - 2)
     before = descriptors()
     segment = tmp_path / f"{1:016x}.wal"
     good = segment.read_bytes()
@@ -176,7 +179,7 @@ def hold_to_no_leak(tmp_path: Path, cycle: Callable[[Path, int], None], count: i
     cycles(1, warm_up)
     threads, held, resident = thread_count(), len(descriptors()), resident_bytes()
     cycles(warm_up + 1, count)
-    assert thread_count() <= threads
+    assert threads_back_to(threads)
     assert len(descriptors()) <= held
     # A leak of one small object a cycle is above this in the long run; noise is below.
     assert resident_bytes() - resident < max(2 << 20, (count - warm_up) * 128)
