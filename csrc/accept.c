@@ -485,6 +485,8 @@ static void publish(lw_wal *wal, const plan *p, const writing *w, uint64_t ticke
 
 static int reserve_index(lw_wal *wal, const plan *p, lw_error *error)
 {
+    if (wal->tail->index_capacity - wal->tail->index_count >= p->count && wal->index.count < wal->index.capacity)
+        return LW_OK;
     (void)pthread_mutex_lock(&wal->lock);
     int status = lw_segment_reserve(wal->tail, p->count);
     if (status == LW_OK)

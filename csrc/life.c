@@ -1,3 +1,6 @@
+#if defined(__linux__) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE
+#endif
 /*
  * The life of a handle: open, what the parts share, fork, close.
  */
@@ -178,6 +181,18 @@ void lw_leave(lw_wal *wal)
 
 /* ---- open ---- */
 
+/* Held for moments, so who finds it taken does better to look again a few times than to sleep and be woken. */
+static void make_short_lock(pthread_mutex_t *lock)
+{
+    pthread_mutexattr_t attributes;
+    (void)pthread_mutexattr_init(&attributes);
+#if defined(__GLIBC__)
+    (void)pthread_mutexattr_settype(&attributes, PTHREAD_MUTEX_ADAPTIVE_NP);
+#endif
+    (void)pthread_mutex_init(lock, &attributes);
+    (void)pthread_mutexattr_destroy(&attributes);
+}
+
 static lw_wal *make_handle(const lw_options *options)
 {
     lw_wal *wal = calloc(1, sizeof *wal);
@@ -190,7 +205,7 @@ static lw_wal *make_handle(const lw_options *options)
     wal->needs_epoch = true;
     lw_state_clear(&wal->state);
     (void)pthread_mutex_init(&wal->accept_lock, NULL);
-    (void)pthread_mutex_init(&wal->lock, NULL);
+    make_short_lock(&wal->lock);
     make_condition(&wal->moved);
     make_condition(&wal->syncer_work);
     make_condition(&wal->keeper_work);

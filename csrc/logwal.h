@@ -160,8 +160,9 @@ int lw_wal_wait_removed(lw_wal *, lw_error *);
  * log failed or closed) after lw_wal_arm was called for it. At most 64 descriptors; they stay the caller's. */
 int lw_wal_subscribe(lw_wal *, int descriptor, lw_error *);
 void lw_wal_unsubscribe(lw_wal *, int descriptor);
-/* Arms the descriptor, and starts an fdatasync on the thread up to sync_ticket (0: none). */
-void lw_wal_arm(lw_wal *, int descriptor, uint64_t sync_ticket);
+/* Arms the descriptor for who waits until the ticket is accepted, or durable; then an fdatasync is started on the thread
+ * where none is on the way. Where it is so already, it is told at once: nothing is missed between a look and the arming. */
+void lw_wal_arm(lw_wal *, int descriptor, uint64_t ticket, int durable);
 
 uint64_t lw_wal_first_index(lw_wal *);
 uint64_t lw_wal_last_index(lw_wal *);

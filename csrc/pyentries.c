@@ -154,17 +154,24 @@ static PyObject *submit_entries(const binding *b, PyObject *given, bool queues, 
     Py_RETURN_NONE;
 }
 
+static bool has_count(Py_ssize_t count, Py_ssize_t wanted)
+{
+    if (count != wanted)
+        (void)PyErr_Format(PyExc_TypeError, "%zd arguments, not %zd", count, wanted);
+    return count == wanted;
+}
+
 /* persist(entries, durable): blocks as long as that takes. */
-static PyObject *persist(PyObject *capsule, PyObject *arguments)
+static PyObject *persist(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count)
 {
     const binding *b = binding_of(capsule);
     lw_error error = {.status = LW_OK};
     uint64_t ticket = 0;
     int status = LW_OK;
-    PyObject *durable = PyTuple_GetItem(arguments, 1);
-    if (durable == NULL)
+    if (!has_count(count, 2))
         return NULL;
-    PyObject *result = submit_entries(b, PyTuple_GetItem(arguments, 0), false, &ticket, &status);
+    PyObject *durable = arguments[1];
+    PyObject *result = submit_entries(b, arguments[0], false, &ticket, &status);
     if (result != Py_None || (durable == Py_False && status == LW_OK))
         return result;
     Py_BEGIN_ALLOW_THREADS
@@ -176,16 +183,69 @@ static PyObject *persist(PyObject *capsule, PyObject *arguments)
     return raise_error(b, &error);
 }
 
-/* submit(entries) -> ticket, negative where it is queued. Never blocks. */
-static PyObject *submit(PyObject *capsule, PyObject *entries)
+/* submit(entries, descriptor) -> ticket, negative where it is queued. With a descriptor (not -1) it is armed, and a sync
+ * started. Never blocks. */
+static PyObject *submit(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count)
 {
+    const binding *b = binding_of(capsule);
     uint64_t ticket = 0;
     int status = LW_OK;
-    PyObject *result = submit_entries(binding_of(capsule), entries, true, &ticket, &status);
+    if (!has_count(count, 2))
+        return NULL;
+    long descriptor = PyLong_AsLong(arguments[1]);
+    if (descriptor == -1 && PyErr_Occurred())
+        return NULL;
+    PyObject *result = submit_entries(b, arguments[0], true, &ticket, &status);
     if (result != Py_None)
         return result;
     Py_DECREF(result);
+    if (descriptor >= 0)
+        lw_wal_arm(b->wal, (int)descriptor, ticket, true);
     return PyLong_FromLongLong(status == LW_PENDING ? -(long long)ticket : (long long)ticket);
+}
+
+/* ---- waiting ---- */
+
+static bool as_wait(PyObject *const *arguments, uint64_t *ticket, bool *durable)
+{
+    *ticket = PyLong_AsUnsignedLongLong(arguments[0]);
+    *durable = arguments[1] != Py_False;
+    return *ticket != (uint64_t)-1 || PyErr_Occurred() == NULL;
+}
+
+/* poll(ticket, durable) -> whether it is so. */
+static PyObject *poll(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count)
+{
+    const binding *b = binding_of(capsule);
+    lw_error error = {.status = LW_OK};
+    uint64_t ticket;
+    bool durable;
+    if (!has_count(count, 2) || !as_wait(arguments, &ticket, &durable))
+        return NULL;
+    int status = lw_wal_poll(b->wal, ticket, durable, &error);
+    if (status != LW_OK && status != LW_PENDING)
+        return raise_error(b, &error);
+    return PyBool_FromLong(status == LW_OK);
+}
+
+/* arm(ticket, durable, descriptor) */
+static PyObject *arm(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count)
+{
+    uint64_t ticket;
+    bool durable;
+    if (!has_count(count, 3) || !as_wait(arguments, &ticket, &durable))
+        return NULL;
+    long descriptor = PyLong_AsLong(arguments[2]);
+    if (descriptor == -1 && PyErr_Occurred())
+        return NULL;
+    lw_wal_arm(binding_of(capsule)->wal, (int)descriptor, ticket, durable);
+    Py_RETURN_NONE;
+}
+
+static PyObject *durable_ticket(PyObject *capsule, PyObject *nothing)
+{
+    (void)nothing;
+    return PyLong_FromUnsignedLongLong(lw_wal_durable_ticket(binding_of(capsule)->wal));
 }
 
 /* ---- out ---- */
@@ -324,18 +384,16 @@ static Py_ssize_t entries_in(const lw_range *range)
 }
 
 /* get_entries(first, last, max_bytes): ints in 0..2^64-1. */
-static PyObject *get_entries(PyObject *capsule, PyObject *arguments)
+static PyObject *get_entries(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count)
 {
     const binding *b = binding_of(capsule);
     uint64_t numbers[3];
     lw_range range;
-    for (Py_ssize_t i = 0; i < 3; i++) {
-        PyObject *number = PyTuple_GetItem(arguments, i);
-        if (number == NULL)
-            return NULL;
-        if (!as_uint64(number, &numbers[i]))
+    if (!has_count(count, 3))
+        return NULL;
+    for (Py_ssize_t i = 0; i < 3; i++)
+        if (!as_uint64(arguments[i], &numbers[i]))
             return not_ours();
-    }
     if (enter_range(b, numbers[0], numbers[1], &range) != LW_OK)
         return NULL;
     building made = {.binding = b, .capacity = numbers[2] == UINT64_MAX ? entries_in(&range) : 0};
@@ -381,10 +439,15 @@ static PyObject *last_index(PyObject *capsule, PyObject *nothing)
 
 /* ---- the functions ---- */
 
+#define FAST(function) ((PyCFunction)(void (*)(void))(function)), METH_FASTCALL
+
 static PyMethodDef functions[] = {
-    {"persist", persist, METH_VARARGS, "persist(entries, durable)"},
-    {"submit", submit, METH_O, "submit(entries) -> ticket, negative where it is queued"},
-    {"get_entries", get_entries, METH_VARARGS, "get_entries(first, last, max_bytes)"},
+    {"persist", FAST(persist), "persist(entries, durable)"},
+    {"submit", FAST(submit), "submit(entries, descriptor) -> ticket, negative where it is queued"},
+    {"poll", FAST(poll), "poll(ticket, durable)"},
+    {"arm", FAST(arm), "arm(ticket, durable, descriptor)"},
+    {"durable_ticket", durable_ticket, METH_NOARGS, "durable_ticket()"},
+    {"get_entries", FAST(get_entries), "get_entries(first, last, max_bytes)"},
     {"entry", get_entry, METH_O, "entry(index)"},
     {"last_index", last_index, METH_NOARGS, "last_index()"},
 };

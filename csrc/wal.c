@@ -130,7 +130,7 @@ void lw_wal_unsubscribe(lw_wal *wal, int descriptor)
     (void)pthread_mutex_unlock(&wal->lock);
 }
 
-void lw_wal_arm(lw_wal *wal, int descriptor, uint64_t sync_ticket)
+void lw_wal_arm(lw_wal *wal, int descriptor, uint64_t ticket, int durable)
 {
     if (lw_forked(wal))
         return;
@@ -138,11 +138,12 @@ void lw_wal_arm(lw_wal *wal, int descriptor, uint64_t sync_ticket)
     lw_subscriber *subscriber = find_subscriber(wal, descriptor);
     if (subscriber != NULL)
         subscriber->armed = true;
-    if (sync_ticket > wal->wanted_ticket)
-        wal->wanted_ticket = sync_ticket;
-    if (wal->wanted_ticket > wal->durable_ticket)
+    if (durable && ticket > wal->wanted_ticket) {
+        wal->wanted_ticket = ticket;
         (void)pthread_cond_signal(&wal->syncer_work);
-    if (wal->failed || wal->closed)
+    }
+    bool is_so = (durable ? wal->durable_ticket : wal->accepted_ticket) >= ticket;
+    if (is_so || wal->failed || wal->closed)
         lw_announce(wal);
     (void)pthread_mutex_unlock(&wal->lock);
 }

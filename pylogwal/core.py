@@ -60,7 +60,16 @@ _ERRORS: dict[int, type[WalError]] = {
 PERSIST, TRUNCATE, REPLACE = lib.LW_PERSIST, lib.LW_TRUNCATE, lib.LW_REPLACE
 PURGE, RESET = lib.LW_PURGE, lib.LW_RESET
 
-_BOUND = ("fast_persist", "fast_submit", "_get_entries", "_entry", "last_index")
+_BOUND = (
+    "fast_persist",
+    "fast_submit",
+    "poll",
+    "arm",
+    "durable_ticket",
+    "_get_entries",
+    "_entry",
+    "last_index",
+)
 """What lw_python_bind makes, in its order."""
 
 _NOWHERE = LogId(0, 0)
@@ -204,8 +213,8 @@ class Core:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    # The next four, and last_index, are replaced in each handle by functions of csrc/pyentries.c,
-    # where the interpreter has them.
+    # What _BOUND names is replaced in each handle by functions of csrc/pyentries.c, where the
+    # interpreter has them. They keep its lock, and take their arguments by position.
 
     def fast_persist(self, entries: object, durable: bool) -> Any:
         """Writes and waits. NotImplemented where the entries are not exactly right, or there is no
@@ -214,9 +223,11 @@ class Core:
         del entries, durable
         return NotImplemented
 
-    def fast_submit(self, entries: object) -> Any:
-        """A ticket's number, negative where it is queued; or NotImplemented, as above."""
-        del entries
+    def fast_submit(self, entries: object, descriptor: int) -> Any:
+        """A ticket's number, negative where it is queued; or NotImplemented, as above. Arms the
+        descriptor for when it is durable, unless that is -1.
+        """
+        del entries, descriptor
         return NotImplemented
 
     def _get_entries(self, first: int, last: int, max_bytes: int) -> Any:
@@ -261,10 +272,11 @@ class Core:
         """Until accepted, or durable. Blocks; raises what the write was refused with."""
         self._check(lib.lw_wal_wait, self._handle, ticket.number, durable, -1)
 
-    def poll(self, ticket: Ticket, *, durable: bool) -> bool:
-        """Whether it is accepted, or durable. Raises what the write was refused with."""
-        status = self._check(lib.lw_wal_poll, self._handle, ticket.number, durable)
-        return bool(status == lib.LW_OK)
+    def poll(self, number: int, durable: bool) -> bool:
+        """Whether the ticket of that number is accepted, or durable. Raises what the write was
+        refused with.
+        """
+        return bool(self._check(lib.lw_wal_poll, self._handle, number, durable) == lib.LW_OK)
 
     def durable_ticket(self) -> int:
         """Every write with a ticket up to this number is durable, unless it was refused."""
@@ -288,11 +300,11 @@ class Core:
         """Before the descriptor is closed."""
         lib.lw_wal_unsubscribe(self._handle, descriptor)
 
-    def arm(self, descriptor: int, sync_number: int) -> None:
-        """Has the descriptor written to at the next change, and a sync started up to the ticket of
-        that number (0: none).
+    def arm(self, number: int, durable: bool, descriptor: int) -> None:
+        """Has the descriptor written to at the next change, for who waits for the ticket of that
+        number to be accepted, or durable; then a sync is started. At once where it is so already.
         """
-        lib.lw_wal_arm(self._handle, descriptor, sync_number)
+        lib.lw_wal_arm(self._handle, descriptor, number, durable)
 
     # -- reading ---------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import contextlib
 import os
 import threading
 import weakref
+from asyncio import get_running_loop
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from types import TracebackType
@@ -78,7 +79,7 @@ def _in_thread(function: Callable[[], None], opened: Sequence[Wal] = ()) -> asyn
     """Runs it in a thread of its own, so that no executor's queue or shutdown is in the way. What
     it has `opened` when the loop is gone is closed.
     """
-    loop = asyncio.get_running_loop()
+    loop = get_running_loop()
     future: asyncio.Future[None] = loop.create_future()
 
     def settle(error: BaseException | None) -> None:
@@ -117,17 +118,30 @@ class _Waker:
     Tickets come in ascending order, so the oldest future is always the next to be done. Only the
     loop's own thread calls these methods, but for `release` and the collector's.
 
+    While one group of writes is being synced, the loop serves the tasks of the other. A sync is
+    started when half of the writes that were under way lately have come, and otherwise at the end
+    of a turn of the loop in which none is running: so a lone writer does not wait, many share few
+    syncs, and processor and disk work at the same time.
+
     The loop refers to it weakly, so that a store can be dropped without close; each future that
-    waits keeps it, and so the core, alive.
+    waits refers to it (`waker`), and so keeps the core that will finish it alive.
     """
 
     def __init__(self, core: Core, loop: asyncio.AbstractEventLoop) -> None:
         self._core = core
         self._loop = loop
-        self._durable: deque[tuple[Ticket, asyncio.Future[None]]] = deque()
-        self._accepted: deque[tuple[Ticket, asyncio.Future[None]]] = deque()
-        self._arming = False
-        self._wanted = 0  # the highest ticket that somebody wants durable
+        self._create_future = loop.create_future
+        self._fast_submit = core.fast_submit
+        # The numbers of tickets, negative where the write was queued and may still be refused.
+        self._durable: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._accepted: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._wanted = 0
+        """The highest ticket that a sync was asked for."""
+        self._since_wanted = 0
+        """How many writes came after it."""
+        self._crowd = 1
+        """How many writes were waiting lately."""
+        self._turn_ends = False
         self._released = False
         self._read, self._write = _wake_descriptors()
         core.subscribe(self._write)
@@ -135,35 +149,66 @@ class _Waker:
 
     def when(self, ticket: Ticket, *, durable: bool) -> asyncio.Future[None]:
         """A future that is done when the write is accepted, or durable."""
-        future = self._loop.create_future()
+        future = self._create_future()
         if not durable and not ticket.queued:
             future.set_result(None)
             return future
-        future.add_done_callback(self._keep_alive)
-        (self._durable if durable else self._accepted).append((ticket, future))
+        future.waker = self  # type: ignore[attr-defined]
+        number = -ticket.number if ticket.queued else ticket.number
+        (self._durable if durable else self._accepted).append((number, future))
         if durable:
-            self._wanted = max(self._wanted, ticket.number)
-        if not self._arming:
-            # Once per turn of the loop: the writes of all tasks that are ready share one sync.
-            self._arming = True
-            self._loop.call_soon(self._arm)
+            self._want(ticket.number)
+        else:
+            self._core.arm(ticket.number, False, self._write)
         return future
 
-    def _keep_alive(self, _: asyncio.Future[None]) -> None:
-        """As a callback: whoever holds the future holds the core that will finish it."""
+    def submit(self, entries: object) -> asyncio.Future[None] | None:
+        """Gives the entries to the core; done when they are durable. None: `Core.fast_submit`
+        cannot take them.
+        """
+        wanted = 2 * self._since_wanted + 2 >= self._crowd
+        number = self._fast_submit(entries, self._write if wanted else -1)
+        if number is NotImplemented:
+            return None
+        future = self._create_future()
+        future.waker = self  # type: ignore[attr-defined]
+        self._durable.append((number, future))
+        if wanted:
+            self._wanted = abs(number)
+            self._since_wanted = 0
+        else:
+            self._since_wanted += 1
+            if not self._turn_ends:
+                self._end_turn_soon()
+        return future
 
-    def _arm(self) -> None:
-        self._arming = False
-        if self._durable or self._accepted:
-            self._core.arm(self._write, self._wanted if self._durable else 0)
-            self._complete()  # what became true before the descriptor was armed
+    def _end_turn_soon(self) -> None:
+        self._turn_ends = True
+        self._loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._turn_ends = False
+        if self._since_wanted and self._durable and self._wanted <= self._core.durable_ticket():
+            self._want(abs(self._durable[-1][0]))
+
+    def _want(self, number: int) -> None:
+        self._wanted = number
+        self._since_wanted = 0
+        self._core.arm(number, True, self._write)
 
     def woken(self) -> None:
         """Something moved in the core."""
         _drain(self._read)
+        self._crowd = len(self._durable)
         self._complete()
-        if not self._arming:
-            self._arm()
+        if self._durable:
+            first = abs(self._durable[0][0])
+            if first <= self._wanted:
+                self._core.arm(first, True, self._write)
+            elif not self._turn_ends:  # when the tasks that were just woken have had their turn
+                self._end_turn_soon()
+        if self._accepted:
+            self._core.arm(abs(self._accepted[0][0]), False, self._write)
 
     def _complete(self) -> None:
         self._complete_durable(self._core.durable_ticket())
@@ -173,18 +218,18 @@ class _Waker:
     def _complete_durable(self, durable_number: int) -> None:
         waiting = self._durable
         while waiting:
-            ticket, future = waiting[0]
-            if ticket.number <= durable_number and not ticket.queued:
+            number, future = waiting[0]
+            if 0 < number <= durable_number:
                 if not future.done():
                     future.set_result(None)
-            elif not self._settle(ticket, future, durable=True):
+            elif not self._settle(number, future, durable=True):
                 return
             waiting.popleft()
 
-    def _settle(self, ticket: Ticket, future: asyncio.Future[None], *, durable: bool) -> bool:
+    def _settle(self, number: int, future: asyncio.Future[None], *, durable: bool) -> bool:
         """Asks the core. False while the answer is still to come."""
         try:
-            if not self._core.poll(ticket, durable=durable):
+            if not self._core.poll(abs(number), durable):
                 return False
         except Exception as error:
             if not future.done():
@@ -265,7 +310,7 @@ class WalLogStore(LogStore, MetaStore):
     # -- waiting ---------------------------------------------------------------------------------
 
     def _waker(self) -> _Waker:
-        loop = asyncio.get_running_loop()
+        loop = get_running_loop()
         waker = self._wakers.get(loop)
         return self._new_waker(loop) if waker is None else waker
 
@@ -299,11 +344,15 @@ class WalLogStore(LogStore, MetaStore):
 
         Raises at the call what `persist_entries` raises.
         """
-        waker = self._waker()
-        if hard_state is None:
-            number = self._core.fast_submit(entries)
+        waker = self._wakers.get(get_running_loop()) or self._waker()
+        if hard_state is None and self._batch_mode:
+            future = waker.submit(entries)
+            if future is not None:
+                return future
+        elif hard_state is None:
+            number = self._core.fast_submit(entries, -1)
             if number is not NotImplemented:
-                return waker.when(Ticket(abs(number), number < 0), durable=self._batch_mode)
+                return waker.when(Ticket(abs(number), number < 0), durable=False)
         ticket = self._wal.accept(entries, hard_state, may_wait=False)
         return waker.when(ticket, durable=self._batch_mode or hard_state is not None)
 

@@ -35,7 +35,7 @@ def test_a_write_queued_behind_one_at_work_is_judged_before_it_is_acknowledged(
         started.wait()
         try:
             while wal.last_index() == 0 and not outcomes:
-                number = wal.core.fast_submit([Entry(1, 1, b"small")])
+                number = wal.core.fast_submit([Entry(1, 1, b"small")], -1)
                 wal.core.wait(Ticket(abs(number), number < 0), durable=True)
                 outcomes["small"] = None
         except ConflictError as error:
@@ -63,7 +63,7 @@ def test_tickets_are_accepted_in_the_order_in_which_they_are_given_out(tmp_path:
         for thread in threads:
             thread.start()
         for index in range(1, 4001):
-            wal.core.fast_submit([Entry(index, 1, b"x" * 300)])
+            wal.core.fast_submit([Entry(index, 1, b"x" * 300)], -1)
         stop.set()
         for thread in threads:
             thread.join()
