@@ -211,20 +211,18 @@ class _Waker:
             self._core.arm(abs(self._accepted[0][0]), False, self._write)
 
     def _complete(self) -> None:
-        self._complete_durable(self._core.durable_ticket())
-        while self._accepted and self._settle(*self._accepted[0], durable=False):
-            self._accepted.popleft()
-
-    def _complete_durable(self, durable_number: int) -> None:
-        waiting = self._durable
-        while waiting:
-            number, future = waiting[0]
-            if 0 < number <= durable_number:
-                if not future.done():
-                    future.set_result(None)
-            elif not self._settle(number, future, durable=True):
-                return
-            waiting.popleft()
+        durable_number = self._core.durable_ticket()
+        for waiting in (self._durable, self._accepted):
+            durable = waiting is self._durable
+            while waiting:
+                number, future = waiting[0]
+                if durable and 0 < number <= durable_number:
+                    if not future.done():
+                        future.set_result(None)
+                elif not self._settle(number, future, durable=durable):
+                    break
+                waiting.popleft()
+                future.waker = None  # type: ignore[attr-defined]
 
     def _settle(self, number: int, future: asyncio.Future[None], *, durable: bool) -> bool:
         """Asks the core. False while the answer is still to come."""
