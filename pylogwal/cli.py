@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pylogwal.bench import add_bench
 from pylogwal.checks import INDEX_MAX
 from pylogwal.core import SegmentInfo
 from pylogwal.demo import add_demo
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit status: 0 well, 1 damage found, 2 wrong use, 3 could not read",
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (add_info, add_dump, add_verify, add_demo):
+    for add in (add_info, add_dump, add_verify, add_bench, add_demo):
         add(subparsers)
     return parser
 
