@@ -296,6 +296,10 @@ def _verify(options: argparse.Namespace) -> int:
             _read_all(wal, report, damage)
     except CorruptionError as error:  # at open: nothing can be read
         damage.append(Damage.of(error))
+    except WalError:
+        for item in damage:
+            print(f"pylogwal: damaged: {item}", file=sys.stderr)
+        raise
     report["seconds"] = round(time.monotonic() - started_s, 3)
     if options.json:
         fields = Damage.__slots__

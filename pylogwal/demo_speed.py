@@ -15,9 +15,9 @@ from pylogwal.types import Entry
 
 __all__ = ["measure"]
 
-BATCHES = 200
+BATCHES = 100
 BATCH_ENTRIES = 32
-ROUNDS = 2
+ROUNDS = 4
 IN_FLIGHT = 8
 SEGMENT_BYTES = 16 * 1024 * 1024
 

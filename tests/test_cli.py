@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from stores import run
 
-from pylogwal import Entry, HardState, LogId, Wal, cli, verify
+from pylogwal import Entry, HardState, LogId, Wal, WalError, cli, verify
 
 SEGMENT_BYTES = 65536
 FRAMES = 8192
@@ -276,6 +277,22 @@ def test_each_flipped_bit_of_an_entry_is_found(pylogwal: Pylogwal, log: Path, of
     flip(log / segment["file"], offset)
     report = pylogwal("verify", "--json", log).json
     assert [row["first_index"] for row in report["damage"]] == [segment["first_index"]]
+
+
+def test_what_was_found_before_a_read_failed_is_told(
+    pylogwal: Pylogwal, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> Iterator[verify.Damage]:
+        yield verify.Damage("0000000000000002.wal", 8192, 101, 102, "damaged")
+        raise WalError("it cannot be read", errno=errno.EIO)
+
+    monkeypatch.setattr(cli, "read_through", failing)
+    ran = pylogwal("verify", log)
+    assert ran.status == 3
+    assert ran.err.splitlines() == [
+        "pylogwal: damaged: 0000000000000002.wal at byte 8192: entries 101..102",
+        "pylogwal: it cannot be read",
+    ]
 
 
 # -- wrong use, and what cannot be read ------------------------------------------------------------
