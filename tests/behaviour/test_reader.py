@@ -218,11 +218,11 @@ async def test_a_reader_for_asyncio(tmp_path: Path) -> None:
 def test_a_reader_leaves_no_trace(tmp_path: Path) -> None:
     with Wal(tmp_path / "log", durability="manual", segment_bytes=SEGMENT_BYTES) as wal:
         wal.persist_entries(run(1, 10))
-        before = {path.name: path.read_bytes() for path in (tmp_path / "log").iterdir()}
-        with Wal(tmp_path / "log", read_only=True) as reader:
-            reader.get_entries(1, 10)
-            reader.refresh()
-        assert before == {path.name: path.read_bytes() for path in (tmp_path / "log").iterdir()}
+    before = {path.name: path.read_bytes() for path in (tmp_path / "log").iterdir()}
+    with Wal(tmp_path / "log", read_only=True) as reader:
+        reader.get_entries(1, 10)
+        reader.refresh()
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "log").iterdir()}
     with pytest.raises(pylogwal.WalError, match="no such directory"):
         Wal(tmp_path / "other", read_only=True)
     assert not (tmp_path / "other").exists()
