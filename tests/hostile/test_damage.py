@@ -1,7 +1,7 @@
 """Every damage is named, or harmless, or - in a tail that nobody was told of - cut.
 
 `make test` takes a sample. `make prove` flips each bit of everything that has a meaning, and one
-bit in sixteen bytes of what has none (large payloads, empty space); PYLOGWAL_ALL_BITS=1: simply all.
+bit in sixteen bytes of what has none (large payloads, empty space); all with PYLOGWAL_ALL_BITS=1.
 """
 
 from __future__ import annotations
