@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(wildcard csrc/*.[ch]) pylogwal/_build.py setup.py
 
-.PHONY: test prove build demo lint wheel clean
+.PHONY: test prove build demo bench targets guard lint wheel clean
 
 test: build  ## set up and run all tests; ARGS are pytest's
 	$(BIN)/python -m pytest $(ARGS)
@@ -32,6 +32,15 @@ demo: .venv-demo/ready  ## kill -9 a writer again and again; nothing acknowledge
 	$(PYTHON) -m venv .venv-demo
 	.venv-demo/bin/python -m pip install -q .
 	touch $@
+
+bench: build  ## microbenchmarks of the hot path; ARGS are pytest's
+	$(BIN)/python -m pytest bench --benchmark-columns=min,median,iqr,rounds $(ARGS)
+
+targets: build  ## the table of targets, measured beside the C floor
+	$(BIN)/python bench/targets.py $(ARGS)
+
+guard: build  ## instructions and system calls of the hot path, without a clock
+	$(BIN)/python bench/guard.py $(ARGS)
 
 lint: $(VENV)/lint  ## style and types; every C file without a warning from gcc and clang
 	$(BIN)/ruff check
