@@ -3,7 +3,8 @@
  *
  *     append1, append64   COUNT entries of 128 bytes, accepted, in batches of 1 or 64
  *     read1, read1000     the same append64, then COUNT entries read back, 1 or 1000 a call
- *     durable             COUNT batches of one entry, each durable; a line on standard output before and after
+ *     durable             COUNT batches of one entry, each durable; a line on standard output before and after, and before
+ *                         each of these a pause until a byte, or the end, comes on standard input
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,6 +57,13 @@ static void say(const char *text)
         exit(1);
 }
 
+static void pause_here(void)
+{
+    char ignored;
+    if (read(STDIN_FILENO, &ignored, 1) < 0)
+        exit(1);
+}
+
 int main(int argument_count, char **arguments)
 {
     if (argument_count != 4)
@@ -69,6 +77,8 @@ int main(int argument_count, char **arguments)
         append(wal, count, 1, 0);
     } else if (strcmp(what, "durable") == 0) {
         append(wal, 10, 1, 1);
+        say("ready\n");
+        pause_here();
         say("begin\n");
         for (uint64_t i = 0; i < count; i++) {
             uint64_t ticket;
@@ -78,6 +88,7 @@ int main(int argument_count, char **arguments)
             check(lw_wal_wait(wal, ticket, 1, -1, &error));
         }
         say("end\n");
+        pause_here();
     } else {
         append(wal, count, LARGEST_BATCH, 0);
         if (strcmp(what, "read1") == 0)

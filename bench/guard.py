@@ -4,8 +4,9 @@
   more. The work is done twice, with one and with two units, and the difference is what counts, so
   opening and closing fall out. `--keep` writes the numbers of this tree into guard.json.
 - System calls of a durable append, by strace: one fdatasync, and no other call for a file.
-- Bytes that the device writes for it: at most 12 KiB, the lowest of some rounds, as other programs
-  write too.
+- Bytes that it sends to the disk, as the kernel counts them for the process: at most 12 KiB. Pages
+  of the file, not the file system's own; the device's counter, which targets.py looks at, has
+  everybody's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from harness import device_bytes_written, scratch
+from harness import scratch
 
 HERE = Path(__file__).parent
 CSRC = HERE.parent / "csrc"
@@ -28,7 +29,10 @@ NUMBERS = HERE / "guard.json"
 UNIT = 3200
 GROWTH_MAX = 1.10
 DURABLE_APPENDS = 200
-DEVICE_BYTES_MAX = 12 * 1024
+BYTES_MAX = 12 * 1024
+
+NOT_FOR_FILES = ("futex", "rseq", "set_robust_list", "rt_sigprocmask")
+"""A thread's own: the two that look after the log may begin late."""
 
 READS = {"read1": "append64", "read1000": "append64"}
 """What is done first, and taken off."""
@@ -94,6 +98,7 @@ def check_system_calls(program: Path, directory: Path) -> bool:
     subprocess.run(
         ["strace", "-f", "-o", trace, program, "durable", directory / "d", str(DURABLE_APPENDS)],
         check=True,
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
     )
     calls: Counter[str] = Counter()
@@ -107,34 +112,42 @@ def check_system_calls(program: Path, directory: Path) -> bool:
         if counting:
             calls[name[1]] += 1
         counting = counting or '"begin\\n"' in line
-    calls.pop("futex", None)
+    for name in NOT_FOR_FILES:
+        calls.pop(name, None)
     good = calls == {"fdatasync": DURABLE_APPENDS}
     shown = ", ".join(f"{count / DURABLE_APPENDS:g} {name}" for name, count in calls.items())
     print(f"system calls of a durable append: {shown}{'' if good else '  NOT ONE FDATASYNC'}")
     return good
 
 
-def check_device_bytes(program: Path, directory: Path) -> bool:
-    rounds = []
-    for number in range(5):
-        process = subprocess.Popen(
-            [program, "durable", directory / f"bytes{number}", str(DURABLE_APPENDS)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert process.stdout is not None
+def bytes_sent(process: subprocess.Popen[str]) -> int:
+    found = re.search(
+        r"^write_bytes: (\d+)", Path(f"/proc/{process.pid}/io").read_text(), re.MULTILINE
+    )
+    assert found is not None
+    return int(found[1])
+
+
+def check_bytes(program: Path, directory: Path) -> bool:
+    process = subprocess.Popen(
+        [program, "durable", directory / "bytes", str(DURABLE_APPENDS)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    process.stdout.readline()
+    before = bytes_sent(process)
+    process.stdin.write(".")
+    process.stdin.flush()
+    for _ in range(2):
         process.stdout.readline()
-        before = device_bytes_written(directory)
-        process.stdout.readline()
-        after = device_bytes_written(directory)
-        process.wait()
-        if before is None or after is None:
-            print("device bytes: not known here, not judged")
-            return True
-        rounds.append((after - before) / DURABLE_APPENDS)
-    good = min(rounds) <= DEVICE_BYTES_MAX
-    print(f"device bytes of a durable append: {min(rounds) / 1024:.1f} KiB", end="")
-    print("" if good else "  TOO MANY")
+    sent = (bytes_sent(process) - before) / DURABLE_APPENDS
+    process.communicate()
+    good = 0 < sent <= BYTES_MAX
+    print(f"bytes sent to the disk by a durable append: {sent / 1024:.1f} KiB", end="")
+    print("" if good else "  NOT AS IT SHOULD BE")
     return good
 
 
@@ -152,7 +165,7 @@ def main() -> int:
         checks = [
             check_instructions(found),
             check_system_calls(program, directory),
-            check_device_bytes(program, directory),
+            check_bytes(program, directory),
         ]
     return 0 if all(checks) else 1
 
