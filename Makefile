@@ -1,6 +1,7 @@
 # What a contributor needs. Each target works in a fresh clone, with nothing done first.
 
 PYTHON ?= python3
+FUZZ_SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(wildcard csrc/*.[ch]) pylogwal/_build.py setup.py
@@ -10,8 +11,11 @@ SOURCES := $(wildcard csrc/*.[ch]) pylogwal/_build.py setup.py
 test: build  ## set up and run all tests; ARGS are pytest's
 	$(BIN)/python -m pytest $(ARGS)
 
-prove: build  ## the long runs: hostile bytes, faults, crashes
+prove: build  ## crashes, mutants, faults, hostile bytes, power cuts; fuzzing; sanitizers: about 15 minutes
 	$(BIN)/python -m pytest -m prove $(ARGS)
+	tests/fuzz/run $(FUZZ_SECONDS)
+	PYTHON=$(PYTHON) .ci/sanitize address
+	PYTHON=$(PYTHON) .ci/sanitize thread tests/behaviour tests/contract tests/test_turns.py
 
 build: $(VENV)/built  ## the C core, in place
 
