@@ -2,7 +2,7 @@
 #define _GNU_SOURCE
 #endif
 /*
- * The life of a handle: open, what the parts share, fork, close.
+ * The life of a handle: open, what the parts share, close.
  */
 #include <errno.h>
 #include <signal.h>
@@ -12,64 +12,11 @@
 
 #include "error.h"
 #include "keeper.h"
+#include "lock.h"
 #include "life.h"
 #include "queue.h"
 #include "recovery.h"
 #include "syncer.h"
-
-/* ---- fork ---- */
-
-/* A child inherits the descriptor that holds the lock, and would keep the log locked after its parent has ended: it closes
- * its copies. The handles themselves it must not touch, since their threads and the state of their locks stayed behind. */
-
-enum { MAX_LOCKS = 4096 };
-
-static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
-static pthread_mutex_t lock_table_lock = PTHREAD_MUTEX_INITIALIZER;
-static lw_wal *lock_table[MAX_LOCKS];
-static unsigned fork_generation;
-
-static void before_fork(void)
-{
-    (void)pthread_mutex_lock(&lock_table_lock);
-}
-
-static void after_fork_in_parent(void)
-{
-    (void)pthread_mutex_unlock(&lock_table_lock);
-}
-
-static void after_fork_in_child(void)
-{
-    fork_generation++;
-    for (size_t i = 0; i < MAX_LOCKS; i++)
-        if (lock_table[i] != NULL) {
-            lock_table[i]->fs->close(lock_table[i]->fs, lock_table[i]->lock_file);
-            lock_table[i] = NULL;
-        }
-    (void)pthread_mutex_unlock(&lock_table_lock);
-}
-
-static void watch_forks(void)
-{
-    (void)pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
-}
-
-/* With lock_table_lock held. */
-static int change_lock_table(const lw_wal *from, lw_wal *to)
-{
-    for (size_t i = 0; i < MAX_LOCKS; i++)
-        if (lock_table[i] == from) {
-            lock_table[i] = to;
-            return 0;
-        }
-    return EMFILE;
-}
-
-bool lw_forked(const lw_wal *wal)
-{
-    return wal->fork_generation != fork_generation;
-}
 
 /* ---- small things that the parts share ---- */
 
@@ -200,7 +147,7 @@ static lw_wal *make_handle(const lw_options *options)
         return NULL;
     wal->options = *options;
     wal->options.segment_bytes = options->segment_bytes / LW_PAGE_SIZE * LW_PAGE_SIZE;
-    wal->fork_generation = fork_generation;
+    lw_lock_note_process(wal);
     wal->queue_end = &wal->queue_first;
     wal->needs_epoch = true;
     lw_state_clear(&wal->state);
@@ -212,38 +159,6 @@ static lw_wal *make_handle(const lw_options *options)
     for (size_t i = 0; i < LW_MAX_SUBSCRIBERS; i++)
         wal->subscribers[i].descriptor = -1;
     return wal;
-}
-
-static int open_and_lock(lw_wal *wal)
-{
-    int flags = LW_OPEN_WRITE | (wal->options.create ? LW_OPEN_CREATE : 0);
-    int failed = wal->fs->open(wal->fs, LW_LOCK_NAME, flags, &wal->lock_file);
-    if (failed)
-        return failed;
-    failed = wal->fs->lock(wal->fs, wal->lock_file);
-    if (!failed)
-        failed = change_lock_table(NULL, wal);
-    if (!failed)
-        return 0;
-    wal->fs->close(wal->fs, wal->lock_file);
-    wal->lock_file = NULL;
-    return failed;
-}
-
-static int take_lock(lw_wal *wal, lw_error *error)
-{
-    (void)pthread_once(&fork_once, watch_forks);
-    (void)pthread_mutex_lock(&lock_table_lock); /* no fork between the lock and its place in the table */
-    int failed = open_and_lock(wal);
-    (void)pthread_mutex_unlock(&lock_table_lock);
-    if (!failed)
-        return LW_OK;
-    if (failed == ENOENT)
-        return lw_fail_errno(error, failed, LW_LOCK_NAME, "there is no log here");
-    if (failed != EWOULDBLOCK)
-        return lw_fail_errno(error, failed, LW_LOCK_NAME, "cannot lock the log");
-    (void)lw_fail_errno(error, failed, LW_LOCK_NAME, "another writer has the log open; read_only=True works beside it");
-    return error->status = LW_LOCKED;
 }
 
 /* Takes over what recovery found. */
@@ -385,13 +300,7 @@ static void release(lw_wal *wal)
         lw_segment_unpin(wal->segments[i]);
     wal->segment_count = 0;
     lw_index_free(&wal->index);
-    if (wal->lock_file != NULL) {
-        (void)pthread_mutex_lock(&lock_table_lock);
-        (void)change_lock_table(wal, NULL);
-        (void)pthread_mutex_unlock(&lock_table_lock);
-        wal->fs->close(wal->fs, wal->lock_file);
-        wal->lock_file = NULL;
-    }
+    lw_lock_release(wal);
     if (wal->fs != NULL)
         wal->fs->destroy(wal->fs);
     wal->fs = NULL;
@@ -421,7 +330,7 @@ int lw_wal_open_on(lw_fs *fs, const lw_options *options, lw_wal **out, lw_error 
         return lw_fail_errno(error, ENOMEM, NULL, "open");
     }
     wal->fs = fs;
-    int status = options->read_only ? open_for_reading(wal, error) : take_lock(wal, error);
+    int status = options->read_only ? open_for_reading(wal, error) : lw_lock_take(wal, error);
     if (status == LW_OK && !options->read_only) {
         status = recover_for_writing(wal, error);
         if (status == LW_OK)

@@ -1,0 +1,13 @@
+/* One writer a log: the lock on LOCK, and what becomes of it in a forked child. */
+#ifndef LW_LOCK_H
+#define LW_LOCK_H
+
+#include "log.h"
+
+/* Opens and locks LOCK. LW_LOCKED where another writer, in this process or another, has it. */
+int lw_lock_take(lw_wal *, lw_error *);
+void lw_lock_release(lw_wal *);
+/* The handle belongs to this process: see lw_forked. */
+void lw_lock_note_process(lw_wal *);
+
+#endif
