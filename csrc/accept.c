@@ -6,6 +6,7 @@
 #include "crc32c.h"
 #include "error.h"
 #include "reader.h"
+#include "step.h"
 
 /* What a batch comes down to, once checked: one control record at most, then entries, then a hard state. */
 typedef struct plan {
@@ -361,7 +362,7 @@ static void write_run(void *argument)
     writing *w = argument;
     const plan *p = w->plan;
     uint64_t start = w->offset;
-    if (w->clears_mark)
+    if (w->clears_mark && LW_STEP(CLEAR_MARK))
         lw_fs_zero(w->tail->base + LW_MARK_OFFSET, LW_PAGE_SIZE);
     if (w->needs_epoch) {
         lw_frame frame = {.type = LW_EPOCH_FRAME, .size = sizeof w->epoch};
@@ -392,13 +393,13 @@ static uint8_t *collecting_buffer(lw_wal *wal)
 
 static int write_frames(lw_wal *wal, const plan *p, uint64_t size, writing *w, lw_error *error)
 {
-    *w = (writing){.plan = p, .fs = wal->fs, .tail = wal->tail, .needs_epoch = wal->needs_epoch,
+    *w = (writing){.plan = p, .fs = wal->fs, .tail = wal->tail, .needs_epoch = wal->needs_epoch && LW_STEP(EPOCH),
                    .clears_mark = wal->mark_is_valid, .offset = wal->tail->end, .chain = wal->tail->chain,
                    .written = wal->tail->end};
     if (size >= WRITE_FROM_SIZE)
         w->collected = collecting_buffer(wal);
     (void)pthread_mutex_lock(&wal->lock);
-    w->watermark = wal->durable;
+    w->watermark = LW_STEP(WATERMARK_IS_DURABLE) ? wal->durable : (lw_position){wal->tail->identity.number, wal->tail->end};
     (void)pthread_mutex_unlock(&wal->lock);
     char name[LW_NAME_SIZE];
     lw_segment_name_of(wal->tail, name);
@@ -441,7 +442,7 @@ static void publish_control(lw_wal *wal, const plan *p, uint64_t ticket)
     else
         lw_bounds_reset(bounds);
     lw_index_purge(&wal->index, bounds->first, ticket);
-    if (drops_all || p->control == LW_TRUNCATE_FRAME)
+    if (LW_STEP(CUT_DURABLE_INDEX) && (drops_all || p->control == LW_TRUNCATE_FRAME))
         cut_durable_index(wal, drops_all ? 0 : bounds->next - 1);
 }
 
@@ -498,7 +499,7 @@ static int reserve_index(lw_wal *wal, const plan *p, lw_error *error)
 void lw_accept_nothing(lw_wal *wal, uint64_t ticket)
 {
     (void)pthread_mutex_lock(&wal->lock);
-    if (wal->durable_ticket == wal->accepted_ticket)
+    if (wal->durable_ticket == wal->accepted_ticket || !LW_STEP(RETRY_WAITS))
         wal->durable_ticket = ticket;
     wal->accepted_ticket = ticket;
     lw_show_positions(wal);

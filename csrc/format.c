@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "crc32c.h"
+#include "step.h"
 
 enum { VERSION = 1, CHECK_OFFSET = 12, FIXED_PART_SIZE = 192 };
 
@@ -208,7 +209,7 @@ uint32_t lw_seed(const lw_identity *identity)
     uint8_t bytes[LW_LOG_ID_SIZE + 16];
     memcpy(bytes, identity->log_id, LW_LOG_ID_SIZE);
     save64(bytes + LW_LOG_ID_SIZE, identity->number);
-    save64(bytes + LW_LOG_ID_SIZE + 8, identity->nonce);
+    save64(bytes + LW_LOG_ID_SIZE + 8, LW_STEP(SEED) ? identity->nonce : 0);
     return lw_crc32c(0, bytes, sizeof bytes);
 }
 

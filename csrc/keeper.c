@@ -5,6 +5,7 @@
 
 #include "error.h"
 #include "prepare.h"
+#include "step.h"
 #include "syncer.h"
 
 enum { PREPARE_WHEN_FULL = 8 }; /* an eighth */
@@ -34,8 +35,9 @@ static bool is_useless(const lw_wal *wal, const lw_segment *segment)
 {
     bool visible = wal->index.count > 0 && wal->index.runs[0].segment == segment;
     /* Its state has to live on in a younger header that is durable, too. */
-    return segment != wal->tail && !visible && wal->durable_ticket >= segment->dead_ticket &&
-           wal->durable.segment > segment->identity.number;
+    bool header_is_durable = wal->durable.segment > segment->identity.number || !LW_STEP(HEADER_BEFORE_UNLINK);
+    bool boundary_is_durable = wal->durable_ticket >= segment->dead_ticket || !LW_STEP(BOUNDARY_BEFORE_UNLINK);
+    return segment != wal->tail && !visible && boundary_is_durable && header_is_durable;
 }
 
 static bool can_recycle(const lw_wal *wal, const lw_segment *segment)
@@ -68,7 +70,7 @@ static void recycle(lw_wal *wal, uint64_t number)
         (void)wal->fs->remove(wal->fs, from);
         return;
     }
-    failed = wal->fs->sync_dir(wal->fs);
+    failed = LW_STEP(SYNC_DIR_RECYCLED) ? wal->fs->sync_dir(wal->fs) : 0;
     (void)pthread_mutex_lock(&wal->lock);
     if (failed) {
         wal->failed = true;

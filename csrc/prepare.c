@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "error.h"
+#include "step.h"
 
 enum { FILL_STEP = 4 << 20 };
 
@@ -11,7 +12,7 @@ static int fill(lw_fs *fs, lw_file *file, uint64_t from, uint64_t to, lw_pause *
     for (uint64_t offset = from; offset < to; offset += FILL_STEP) {
         uint64_t size = to - offset < FILL_STEP ? to - offset : FILL_STEP;
         int failed = fs->allocate(fs, file, offset, size);
-        if (!failed)
+        if (!failed && LW_STEP(SYNC_FILLED))
             failed = fs->sync(fs, file);
         if (failed)
             return failed;
@@ -45,8 +46,8 @@ int lw_prepare_wipe(lw_fs *fs, const char *name, lw_error *error)
     int failed = fs->open(fs, name, LW_OPEN_WRITE, &file);
     if (failed)
         return lw_fail_errno(error, failed, name, "open");
-    failed = fs->write(fs, file, 0, zeros, sizeof zeros);
-    if (!failed)
+    failed = LW_STEP(WIPE) ? fs->write(fs, file, 0, zeros, sizeof zeros) : 0;
+    if (!failed && LW_STEP(SYNC_WIPED))
         failed = fs->sync(fs, file);
     fs->close(fs, file);
     return failed ? lw_fail_errno(error, failed, name, "cannot clear a segment file for use again") : LW_OK;
@@ -61,7 +62,7 @@ int lw_prepare_name(lw_fs *fs, uint64_t spare, uint64_t number, lw_error *error)
     int failed = fs->rename(fs, from, to);
     if (failed)
         return lw_fail_errno(error, failed, from, "rename");
-    failed = fs->sync_dir(fs);
+    failed = LW_STEP(SYNC_DIR_NAMED) ? fs->sync_dir(fs) : 0;
     if (failed) {
         (void)lw_fail_errno(error, failed, to, "the directory could not be synced");
         return error->status = LW_SYNC_FAILED;

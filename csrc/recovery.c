@@ -11,6 +11,7 @@
 #include "crc32c.h"
 #include "error.h"
 #include "prepare.h"
+#include "step.h"
 #include "walk.h"
 
 enum { RESTORE_STEP = 1 << 16 };
@@ -388,11 +389,11 @@ static int judge_tail_end(judge *j, lw_segment *tail, uint64_t mark_next)
     if (lw_guarded(lw_look_ahead_run, &look))
         return fail_guarded(j, name);
     uint64_t known_next = look.known_next > mark_next ? look.known_next : mark_next;
-    if (look.contradicted || lw_position_before(end, found->watermark))
+    if (LW_STEP(WATERMARK_CHECK) && (look.contradicted || lw_position_before(end, found->watermark)))
         return fail_torn_below_watermark(j, tail, known_next);
     found->cut_bytes = look.frames_end - tail->end;
     found->cut_batches = look.commits;
-    if (found->successor == 0)
+    if (found->successor == 0 || !LW_STEP(LOOK_INTO_SUCCESSOR))
         return LW_OK;
     return look_into_successor(j, found->successor, end, found->state.bounds.next);
 }
@@ -456,6 +457,11 @@ static int read_tail(judge *j, opened *o, lw_segment **out)
         found->watermark = mark.watermark;
     if (sealed && lw_position_before(found->watermark, footer.watermark))
         found->watermark = footer.watermark;
+    if (sealed && !LW_STEP(WALK_UNPROVEN)) {
+        mark = footer;
+        closed = true;
+        sealed = false;
+    }
     if (!closed || sealed) /* sealed: entries may have gone to the successor */
         return walk_tail(j, tail, closed ? mark.state.bounds.next : 0);
     closed_tail taken = {.segment = tail, .mark = &mark};
@@ -526,7 +532,7 @@ static int read_sealed(judge *j, uint64_t lowest, lw_segment **out)
         status = fail_short(j, &o, j->header.size, first_lost(j, number, lowest), lowest - 1);
     if (status == LW_OK)
         status = read_page(j, &o, j->header.size - LW_PAGE_SIZE, LW_FOOTER, &footer, &decoded);
-    if (status == LW_OK && (decoded != LW_VALID || footer.check != after.predecessor_check ||
+    if (status == LW_OK && (decoded != LW_VALID || (LW_STEP(PROOF) && footer.check != after.predecessor_check) ||
                             !same_identity(&footer.identity, &j->header.identity)))
         status = lw_fail_corrupt(j->error, o.name, j->header.size - LW_PAGE_SIZE, first_lost(j, number, lowest),
                                  lowest - 1, "the footer is damaged, or not the one that the next segment names");
@@ -685,9 +691,9 @@ static int write_log_id(lw_fs *fs, lw_file *lock_file, const lw_recovered *found
     uint8_t bytes[LW_LOCK_SIZE];
     lw_lock_encode(found->log_id, bytes);
     int failed = fs->write(fs, lock_file, 0, bytes, sizeof bytes);
-    if (!failed)
+    if (!failed && LW_STEP(SYNC_LOCK))
         failed = fs->sync(fs, lock_file);
-    if (!failed)
+    if (!failed && LW_STEP(SYNC_DIR_LOCK))
         failed = fs->sync_dir(fs);
     return failed ? lw_fail_errno(error, failed, LW_LOCK_NAME, "cannot write the log id") : LW_OK;
 }
@@ -714,7 +720,8 @@ int lw_recovery_make(lw_fs *fs, lw_file *lock_file, uint64_t size, lw_recovered 
     if (failed)
         return lw_fail_errno(error, failed, name, "cannot make the log");
     /* Also where it was read: perhaps only from the cache, if the open that wrote it did not come to its sync. */
-    status = write_log_id(fs, lock_file, found, error);
+    if (found->lock_missing || LW_STEP(LOCK_AGAIN))
+        status = write_log_id(fs, lock_file, found, error);
     found->successor = status == LW_OK ? 1 : 0;
     return status;
 }
@@ -733,7 +740,7 @@ static void restore_run(void *argument)
     restore *r = argument;
     /* A close mark that was not believed must not be believed by a later open: it knows nothing of what comes now. */
     lw_fs_zero(r->tail->base + LW_MARK_OFFSET, LW_PAGE_SIZE);
-    for (uint64_t at = r->from; at < r->tail->end;) {
+    for (uint64_t at = r->from; LW_STEP(RESTORE) && at < r->tail->end;) {
         size_t size = RESTORE_STEP - (size_t)(at % RESTORE_STEP);
         if (size > r->tail->end - at)
             size = (size_t)(r->tail->end - at);
@@ -741,7 +748,7 @@ static void restore_run(void *argument)
         lw_fs_store(r->tail->base + at, r->copy, size);
         at += size;
     }
-    if (r->cut_bytes > 0)
+    if (r->cut_bytes > 0 && LW_STEP(ZERO_TORN))
         lw_fs_zero(r->tail->base + r->tail->end, (size_t)r->cut_bytes);
 }
 
@@ -757,7 +764,7 @@ static int restore_tail(lw_fs *fs, lw_recovered *found, lw_error *error)
     r.from = found->watermark.segment == tail->identity.number ? found->watermark.offset : 0;
     int failed = lw_guarded(restore_run, &r);
     free(r.copy);
-    if (!failed)
+    if (!failed && LW_STEP(SYNC_RESTORED))
         failed = fs->sync(fs, tail->file);
     return failed ? lw_fail_errno(error, failed, name, "what was recovered could not be made durable") : LW_OK;
 }
@@ -769,7 +776,7 @@ int lw_recovery_act(lw_fs *fs, lw_file *lock_file, lw_recovered *found, lw_error
         status = restore_tail(fs, found, error);
     if (status != LW_OK)
         return status;
-    int failed = fs->sync_dir(fs);
+    int failed = LW_STEP(SYNC_DIR_OPENED) ? fs->sync_dir(fs) : 0;
     if (failed)
         return lw_fail_errno(error, failed, NULL, "the directory could not be synced");
     for (size_t i = 0; i < found->leftover_count; i++) {

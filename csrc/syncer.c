@@ -6,6 +6,7 @@
 #include "error.h"
 #include "keeper.h"
 #include "queue.h"
+#include "step.h"
 
 /* ---- one sync ---- */
 
@@ -43,7 +44,11 @@ static void finish_sync(lw_wal *wal, lw_segment *segment, lw_position position, 
                         int failed)
 {
     wal->sync_running = false;
-    if (failed && !wal->failed) {
+    if (!LW_STEP(POSITION_BEFORE_SYNC) && wal->tail == segment) {
+        position.offset = segment->end;
+        ticket = wal->accepted_ticket;
+    }
+    if (failed && LW_STEP(POISON) && !wal->failed) {
         wal->failed = true;
         wal->failed_errno = failed;
     }
@@ -69,7 +74,7 @@ static void sync_once(lw_wal *wal)
     lw_segment *segment = start_sync(wal, &position, &ticket);
     (void)pthread_mutex_unlock(&wal->lock);
     uint64_t started_ns = lw_now_ns();
-    int failed = wal->fs->sync(wal->fs, segment->file);
+    int failed = LW_STEP(SYNC_BATCH) ? wal->fs->sync(wal->fs, segment->file) : 0;
     (void)pthread_mutex_lock(&wal->lock);
     if (!failed)
         count_sync(wal, started_ns);
@@ -85,7 +90,7 @@ static void wait_for_turn(lw_wal *wal)
 int lw_sync_header(lw_wal *wal, lw_error *error)
 {
     (void)pthread_mutex_lock(&wal->lock);
-    while (!wal->failed && wal->durable.segment < wal->tail->identity.number) {
+    while (LW_STEP(SYNC_HEADER) && !wal->failed && wal->durable.segment < wal->tail->identity.number) {
         if (wal->sync_running)
             wait_for_turn(wal);
         else
@@ -182,7 +187,8 @@ static int seal(lw_wal *wal, lw_page *footer, lw_error *error)
     wal->mark_is_valid = false;
     (void)pthread_mutex_lock(&wal->lock);
     wait_for_turn(wal);
-    sync_once(wal);
+    if (LW_STEP(SYNC_SEALED))
+        sync_once(wal);
     status = wal->failed ? fail_synced(wal, error) : LW_OK;
     (void)pthread_mutex_unlock(&wal->lock);
     return status;
@@ -276,10 +282,10 @@ int lw_close_tail(lw_wal *wal, lw_error *error)
     store_pages page = {.segment = tail, .page = &mark};
     /* The mark is stored only when all that it speaks of is durable: it is a watermark. */
     int status = store(&index, error);
-    int failed = status == LW_OK ? wal->fs->sync(wal->fs, tail->file) : 0;
+    int failed = status == LW_OK && LW_STEP(SYNC_CLOSED) ? wal->fs->sync(wal->fs, tail->file) : 0;
     if (status == LW_OK && !failed)
         status = store(&page, error);
-    if (status == LW_OK && !failed)
+    if (status == LW_OK && !failed && LW_STEP(SYNC_MARK))
         failed = wal->fs->sync(wal->fs, tail->file);
     if (status != LW_OK || !failed)
         return status;

@@ -1,6 +1,7 @@
 #include "walk.h"
 
 #include "crc32c.h"
+#include "step.h"
 
 /* The batch that is being read: what it will do, if its COMMIT comes. */
 typedef struct batch {
@@ -23,7 +24,7 @@ static uint64_t area_end(const lw_segment *segment)
 
 static bool payload_verifies(const lw_frame *frame, const uint8_t *payload)
 {
-    return frame->payload_check == lw_crc32c(0, payload, (size_t)lw_align8(frame->size));
+    return !LW_STEP(PAYLOAD_CHECK) || frame->payload_check == lw_crc32c(0, payload, (size_t)lw_align8(frame->size));
 }
 
 static bool in_order(batch *current, int lowest_before, int highest_before, int after)
@@ -157,7 +158,7 @@ static bool walk_batch(lw_walk *walk)
     for (;;) {
         lw_frame frame;
         const uint8_t *bytes = segment->base + offset;
-        if (!lw_frame_decode(&frame, segment->seed, bytes, area_end(segment) - offset) || frame.previous != chain ||
+        if (!lw_frame_decode(&frame, segment->seed, bytes, area_end(segment) - offset) || (LW_STEP(CHAIN) && frame.previous != chain) ||
             !payload_verifies(&frame, bytes + LW_FRAME_HEADER_SIZE))
             return false;
         chain = frame.check;

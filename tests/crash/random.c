@@ -90,14 +90,19 @@ static void random_step(void)
             sim_yield();
 }
 
+void random_steps(uint64_t count)
+{
+    for (; count > 0; count--)
+        random_step();
+}
+
 static void *random_life(void *argument)
 {
     (void)argument;
     for (uint64_t lives = 1 + sim_below(3); lives > 0; lives--) {
         if (!session_open())
             return NULL;
-        for (uint64_t steps = sim_below(60); steps > 0; steps--)
-            random_step();
+        random_steps(sim_below(60));
         if (sim_chance(40))
             return NULL;
         if (!session_close())

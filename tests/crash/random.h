@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 
+void random_steps(uint64_t count);
 void random_history(uint64_t seed);
 
 #endif

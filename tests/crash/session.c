@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 session s;
+enum lw_step lw_left_out;
 
 static uint8_t payloads[2 * MODEL_MAX_PAYLOAD];
 static model_entry backup[MODEL_MAX_ENTRIES];
@@ -171,6 +172,26 @@ bool session_open(void)
     if (s.term < model_term(&s.model, s.model.now.next - 1))
         s.term = model_term(&s.model, s.model.now.next - 1);
     return true;
+}
+
+void session_open_damaged(size_t least)
+{
+    static model_entry entries[MODEL_MAX_ENTRIES];
+    lw_error error;
+    model_print found;
+    uint64_t before = disk_checksum();
+    int status = lw_wal_open_on(disk_open(), &s.options, &s.wal, &error);
+    if (status != LW_OK) {
+        s.wal = NULL;
+        tell("    -> %s", describe(&error));
+        if (disk_checksum() != before)
+            fail("the open of a damaged log failed, and changed it: %s", describe(&error));
+        return;
+    }
+    status = read_back(s.wal, &found, entries, &error);
+    tell("    -> %s", status == LW_OK ? "read" : describe(&error));
+    if (status == LW_OK && model_find(&s.model, &found, least, s.model.writes) == SIZE_MAX)
+        fail("damage went unnoticed");
 }
 
 bool session_close(void)

@@ -9,6 +9,7 @@
 #include "life.h"
 #include "model.h"
 #include "sim.h"
+#include "step.h"
 
 enum { TINY_SEGMENT = 24576, MAX_BATCH = 64 };
 
@@ -36,6 +37,8 @@ __attribute__((format(printf, 1, 2))) void tell(const char *format, ...);
 
 void session_begin(void); /* an empty disk, an empty log */
 bool session_open(void);  /* false: it failed as it may, where operations are made to fail */
+/* Of a log with damage: an error that changed nothing, or a state with at least so many writes. */
+void session_open_damaged(size_t least);
 bool session_close(void);
 /* The process ends as it stands: by kill, or with the power. */
 void session_crash(bool power, disk_survival);

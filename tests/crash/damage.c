@@ -1,0 +1,117 @@
+#include "damage.h"
+
+#include <stdio.h>
+
+#include "random.h"
+#include "session.h"
+
+/* Everything before this place was known to be durable by something that was durable itself. */
+static uint64_t known_segment;
+static uint64_t known_end; /* UINT64_MAX: the whole file */
+static size_t known_writes;
+
+static void note_known(void)
+{
+    lw_segment_info rows[64];
+    size_t count = lw_wal_segments(s.wal, rows, 64);
+    if (count == 0 || count > 64)
+        return;
+    known_segment = rows[count - 1].number;
+    known_end = rows[count - 1].end;
+    known_writes = s.model.writes;
+}
+
+static void *life(void *argument)
+{
+    bool *closes = argument;
+    if (sim_chance(50)) {
+        (void)session_open();
+        random_steps(sim_below(30));
+        (void)session_close();
+    }
+    (void)session_open();
+    random_steps(1 + sim_below(40));
+    if (*closes) {
+        (void)session_close();
+        return NULL;
+    }
+    (void)step_append(1);
+    (void)step_wait();
+    note_known();
+    (void)step_with_hard_state(1, sim_below(100));
+    (void)step_wait(); /* its COMMIT knows of the write before */
+    return NULL;
+}
+
+static void damage_bytes(uint8_t *at, uint64_t room)
+{
+    static const uint64_t sizes[] = {1, 8, 512, 4096};
+    uint64_t size = sizes[sim_below(4)];
+    uint64_t way = sim_below(3);
+    if (size > room)
+        size = room;
+    if (way == 0)
+        at[0] = (uint8_t)(at[0] ^ 1u << sim_below(8));
+    for (uint64_t i = 0; way > 0 && i < size; i++)
+        at[i] = way == 1 ? 0 : (uint8_t)sim_random();
+}
+
+/* In frames most of the time: a whole segment is mostly emptiness. */
+static uint64_t place(uint64_t limit)
+{
+    if (sim_chance(30))
+        return sim_below(limit);
+    return limit > 8192 ? 8192 + sim_below(sim_chance(50) ? limit - 8192 : 512) % (limit - 8192) : sim_below(limit);
+}
+
+static bool damage(void)
+{
+    char names[64][DISK_NAME];
+    size_t count = disk_names(names, 64);
+    size_t which = (size_t)sim_below(count);
+    unsigned long long number;
+    for (size_t i = 0; i < count; i++, which = (which + 1) % count) {
+        if (strstr(names[which], ".wal") == NULL || sscanf(names[which], "%16llx", &number) != 1 || number > known_segment)
+            continue;
+        uint64_t size = 0;
+        uint8_t *bytes = disk_bytes(names[which], &size);
+        uint64_t limit = number == known_segment && known_end < size ? known_end : size;
+        uint64_t at = place(limit);
+        tell("damage %s at %llu", names[which], (unsigned long long)at);
+        uint64_t page_end = (at / 4096 + 1) * 4096; /* beyond it may be what knows of this place */
+        damage_bytes(bytes + at, (page_end < limit ? page_end : limit) - at);
+        disk_settle();
+        return true;
+    }
+    return false;
+}
+
+static void *look(void *argument)
+{
+    (void)argument;
+    session_open_damaged(known_writes);
+    return NULL;
+}
+
+void damage_history(uint64_t seed)
+{
+    sim_seed(seed * 0x2545f4914f6cdd1du + 7);
+    session_begin();
+    disk_eager(0);
+    sim_restless(0);
+    s.options.spare_segments = (uint32_t)sim_below(3);
+    bool closes = sim_chance(50);
+    if (sim_run(life, &closes) == SIM_STUCK)
+        fail("nothing moves any more");
+    if (closes) {
+        known_segment = UINT64_MAX;
+        known_end = UINT64_MAX;
+        known_writes = s.model.writes;
+    }
+    session_crash(true, DISK_NOTHING);
+    if (!damage())
+        return;
+    if (sim_run(look, NULL) == SIM_STUCK)
+        fail("nothing moves any more");
+    session_crash(false, DISK_NOTHING);
+}

@@ -1,0 +1,10 @@
+#ifndef CRASH_DAMAGE_H
+#define CRASH_DAMAGE_H
+
+#include <stdint.h>
+
+/* A random history that ends well, one place of what is durable beyond doubt damaged: an error that changes nothing on
+ * disk, or every entry as it was. */
+void damage_history(uint64_t seed);
+
+#endif
