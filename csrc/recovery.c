@@ -686,6 +686,7 @@ void lw_recovered_free(lw_recovered *found)
 
 /* ---- acting ---- */
 
+/* The file's name is durable already, or is made so before anything is served. */
 static int write_log_id(lw_fs *fs, lw_file *lock_file, const lw_recovered *found, lw_error *error)
 {
     uint8_t bytes[LW_LOCK_SIZE];
@@ -693,8 +694,6 @@ static int write_log_id(lw_fs *fs, lw_file *lock_file, const lw_recovered *found
     int failed = fs->write(fs, lock_file, 0, bytes, sizeof bytes);
     if (!failed && LW_STEP(SYNC_LOCK))
         failed = fs->sync(fs, lock_file);
-    if (!failed && LW_STEP(SYNC_DIR_LOCK))
-        failed = fs->sync_dir(fs);
     return failed ? lw_fail_errno(error, failed, LW_LOCK_NAME, "cannot write the log id") : LW_OK;
 }
 

@@ -722,12 +722,16 @@ static unsigned percent_of(disk_survival survival, bool journal)
     }
 }
 
+static unsigned last_sectors; /* of DISK_LATER; 0: any number */
+
 static void cut_file(inode *file, disk_survival survival)
 {
     uint64_t dirty_count = 0;
     for (uint64_t sector = 0; sector < file->dirty_end; sector++)
         dirty_count += file->dirty[sector].high > 0;
     uint64_t lost = survival == DISK_LATER && dirty_count > 0 ? 1 + sim_below(dirty_count) : 0;
+    if (survival == DISK_LATER && last_sectors > 0)
+        lost = dirty_count > last_sectors ? dirty_count - last_sectors : 0;
     for (uint64_t sector = 0; sector < file->dirty_end; sector++) {
         if (file->dirty[sector].high == 0)
             continue;
@@ -741,7 +745,7 @@ static void cut_file(inode *file, disk_survival survival)
         file->dirty[sector] = (range){0, 0};
     }
     file->dirty_end = 0;
-    if (file->live_size > file->hard_size && sim_chance(percent_of(survival, true)))
+    if (file->live_size > file->hard_size && (last_sectors > 0 || sim_chance(percent_of(survival, true))))
         file->hard_size = file->live_size;
     if (file->extent > file->hard_size)
         memset(file->hard + file->hard_size, 0, file->extent - file->hard_size);
@@ -751,7 +755,7 @@ static void cut_file(inode *file, disk_survival survival)
 
 static void cut_names(disk_survival survival)
 {
-    unsigned percent = percent_of(survival, true);
+    unsigned percent = last_sectors > 0 ? 100 : percent_of(survival, true);
     if (percent == 50 && sim_chance(50)) {
         commit_changes(sim_below(change_count + 1));
     } else {
@@ -778,6 +782,13 @@ void disk_power_cut(disk_survival survival)
         if (inodes[i].used)
             cut_file(&inodes[i], survival);
     forget_programs();
+}
+
+void disk_power_cut_but(unsigned last)
+{
+    last_sectors = last;
+    disk_power_cut(DISK_LATER);
+    last_sectors = 0;
 }
 
 /* ---- by hand ---- */

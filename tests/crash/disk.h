@@ -39,6 +39,7 @@ void disk_clear(void);             /* an empty directory */
 lw_fs *disk_open(void);            /* a program's view of it */
 void disk_kill(void);              /* programs are gone, the cache stays */
 void disk_power_cut(disk_survival);
+void disk_power_cut_but(unsigned last); /* names and sizes survive, and the last so many dirty sectors of each file */
 
 /* The nth operation of these kinds from now on fails with this errno value, once. 0: none. */
 void disk_fail(unsigned operations, unsigned nth, int error);

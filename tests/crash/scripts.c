@@ -17,7 +17,7 @@ typedef struct script {
     void (*body)(void);
     unsigned spares;
     unsigned failing; /* operations of which the nth fails, for n = 1 .. fail_count */
-    unsigned fail_count;
+    unsigned fail_count; /* without `failing`: of variants */
 } script;
 
 enum { KILLED = DISK_SURVIVALS, ENDS };
@@ -420,6 +420,36 @@ static void before_killed(void)
     live(body_roll_unsynced, false, DISK_NOTHING);
 }
 
+static unsigned variant; /* of a history that comes in several */
+
+static void body_close(void)
+{
+    (void)step_append(1);
+    (void)session_close();
+}
+
+static void body_sized(void)
+{
+    fill(3, 600);
+}
+
+/* The mark of a clean close is not cleared on the disk, and the first batch behind it is lost, the later ones are not. */
+static void before_marked(void)
+{
+    live(body_close, true, DISK_NOTHING);
+    sim_die_at(0);
+    script one = {.name = "before", .body = body_sized};
+    (void)sim_run(run_body, &one);
+    session_crash_but(variant);
+}
+
+static void body_sized_again(void)
+{
+    fill(1, 600);
+    (void)step_wait();
+    fill(1, 600);
+}
+
 /* ---- all of them ---- */
 
 static const script scripts[] = {
@@ -459,6 +489,7 @@ static const script scripts[] = {
     {.name = "an-interval", .body = body_interval, .spares = 1},
     {.name = "the-same-bytes-behind-a-cut", .before = before_torn, .body = body_sent_again, .spares = 1},
     {.name = "the-same-bytes-behind-two-cuts", .before = before_torn_twice, .body = body_sent_again, .spares = 1},
+    {.name = "the-same-bytes-behind-a-close-mark", .before = before_marked, .body = body_sized_again, .fail_count = 8},
     {.name = "a-torn-tail-beside-a-successor", .before = before_successor_torn, .body = body_sent_again, .spares = 1},
     {.name = "a-successor-that-lost-its-header", .before = before_headless, .body = body_roll_unsynced, .spares = 1},
     {.name = "after-a-clean-close", .before = before_closed, .body = body_roll_unsynced, .spares = 1},
@@ -500,7 +531,7 @@ static sim_outcome move(void *(*body)(void *), const script *which, uint64_t dea
 
 typedef struct attempt {
     const script *which;
-    unsigned nth; /* the operation that fails; 0: none */
+    unsigned nth; /* the operation that fails, or the variant; 0: none */
     uint64_t schedule;
     uint64_t death;
     unsigned end; /* a disk_survival, or KILLED */
@@ -521,9 +552,10 @@ static unsigned run(const attempt *a)
     s.options.sync_interval_ms = strcmp(a->which->name, "an-interval") == 0 ? 10 : 0;
     disk_eager(a->schedule % 3 == 2 ? 10 : 0);
     sim_restless(a->schedule % 2 == 0 ? 15 : 0);
+    variant = a->nth;
     if (a->which->before != NULL)
         a->which->before();
-    if (a->nth > 0) {
+    if (a->which->failing != 0) {
         disk_fail(a->which->failing, a->nth, EIO);
         s.fails = true;
     }

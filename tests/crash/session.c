@@ -44,6 +44,7 @@ void session_begin(void)
     s.wal = NULL;
     s.term = 1;
     s.ticket = 0;
+    s.untouched = false;
     s.power_held = true;
     s.fails = s.poisoned = false;
     s.profile = 0;
@@ -165,6 +166,11 @@ bool session_open(void)
         return false;
     }
     check_found();
+    lw_stats stats;
+    lw_wal_stats(s.wal, &stats);
+    if (s.untouched && stats.cut_bytes > 0)
+        fail("%llu bytes were cut that an open had cut before", (unsigned long long)stats.cut_bytes);
+    s.untouched = true;
     s.power_held = true;
     s.poisoned = false;
     s.ticket = 0;
@@ -212,7 +218,7 @@ bool session_close(void)
     return status == LW_OK;
 }
 
-void session_crash(bool power, disk_survival survival)
+static void crash(bool power, disk_survival survival, unsigned last)
 {
     tell("==== %s (survival %d)", power ? "POWER CUT" : "KILL", survival);
     s.crashes++;
@@ -222,11 +228,23 @@ void session_crash(bool power, disk_survival survival)
     s.aside = 0;
     s.opens++;
     s.fails = false;
-    if (power)
+    if (last > 0)
+        disk_power_cut_but(last);
+    else if (power)
         disk_power_cut(survival);
     else
         disk_kill();
     sim_bury();
+}
+
+void session_crash(bool power, disk_survival survival)
+{
+    crash(power, survival, 0);
+}
+
+void session_crash_but(unsigned last_sectors)
+{
+    crash(true, DISK_LATER, last_sectors);
 }
 
 /* ---- writes ---- */
@@ -243,6 +261,7 @@ int step_write(const lw_batch *batch, const char *what)
     int expected = model_write(m, batch);
     size_t number = m->writes;
     bool poisoned = s.poisoned;
+    s.untouched = false;
     tell("%s (write %zu)", what, number);
     int status = lw_wal_submit(s.wal, batch, sim_chance(50) ? LW_WAIT : LW_QUEUE, &ticket, &error);
     bool queued = status == LW_PENDING;
@@ -442,7 +461,7 @@ void step_wait_aside(void)
 void step_sync_aside(void)
 {
     tell("ask for a sync");
-    lw_wal_arm(s.wal, -2, s.ticket);
+    lw_wal_arm(s.wal, -2, s.ticket, 1);
 }
 
 int step_wait_durable(uint64_t index)

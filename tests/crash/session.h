@@ -21,6 +21,7 @@ typedef struct session {
     uint64_t ticket;   /* of the last write */
     bool power_held;   /* since the log was last open: what was accepted has to be there */
     bool poisoned;     /* a call has told of a failed sync */
+    bool untouched;    /* opened for writing, and nothing was written since */
     bool fails;        /* operations are made to fail in this life of the process */
     unsigned profile;  /* of payload sizes */
     unsigned aside;    /* threads that use the handle */
@@ -42,6 +43,7 @@ void session_open_damaged(size_t least);
 bool session_close(void);
 /* The process ends as it stands: by kill, or with the power. */
 void session_crash(bool power, disk_survival);
+void session_crash_but(unsigned last_sectors); /* see disk_power_cut_but */
 
 /* Steps. Each returns the status of the core. */
 int step_write(const lw_batch *, const char *what);

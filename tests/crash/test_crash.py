@@ -7,6 +7,7 @@ step by step, with the command that the failure names, as `build/crash random 17
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,31 @@ def run(crash: Path, *arguments: object) -> str:
 
 def test_random_histories(crash: Path) -> None:
     print(run(crash, "random", 1, 8000))
+
+
+def test_scripted_histories_at_every_crash_point(crash: Path) -> None:
+    print(run(crash, "scripts", 1, 0))
+
+
+def test_damage_is_noticed(crash: Path) -> None:
+    print(run(crash, "damage", 1, 4000))
+
+
+@pytest.mark.prove
+def test_scripted_histories_and_every_crash_point_of_recovery(crash: Path) -> None:
+    print(run(crash, "scripts", 2, 1))
+
+
+@pytest.mark.prove
+def test_damage_is_noticed_at_length(crash: Path) -> None:
+    print(run(crash, "damage", 1_000_000, 100_000))
+
+
+@pytest.mark.prove
+def test_every_mutant_is_killed(crash: Path) -> None:
+    done = subprocess.run([sys.executable, HERE / "mutants.py", crash], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(done.stdout)
 
 
 @pytest.mark.prove
