@@ -93,6 +93,50 @@ static void *look(void *argument)
     return NULL;
 }
 
+static void *life_until_sealed(void *argument)
+{
+    (void)argument;
+    (void)session_open();
+    for (int i = 0; i < 5; i++)
+        (void)step_persist_sized(s.model.now.next, s.term, 1, 3000);
+    while (lw_wal_segments(s.wal, NULL, 0) < 2)
+        (void)step_persist_sized(s.model.now.next, s.term, 1, 3000);
+    return NULL;
+}
+
+static void *life_until_sealed_again(void *argument)
+{
+    (void)argument;
+    (void)session_open();
+    (void)step_replace(2, 1);
+    (void)step_wait();
+    for (int i = 0; i < 6; i++)
+        (void)step_persist_sized(s.model.now.next, s.term, 1, 3000);
+    (void)step_wait();
+    (void)session_close();
+    return NULL;
+}
+
+void damage_old_copy(void)
+{
+    static uint8_t copy[TINY_SEGMENT];
+    uint64_t size = 0;
+    sim_seed(1);
+    session_begin();
+    disk_eager(0);
+    sim_restless(0);
+    (void)sim_run(life_until_sealed, NULL);
+    session_crash(true, DISK_NOTHING); /* the first footer is there, the header after it is not */
+    memcpy(copy, disk_bytes("0000000000000001.wal", &size), sizeof copy);
+    (void)sim_run(life_until_sealed_again, NULL);
+    session_crash(true, DISK_NOTHING);
+    memcpy(disk_bytes("0000000000000001.wal", &size), copy, sizeof copy);
+    disk_settle();
+    known_writes = s.model.writes;
+    (void)sim_run(look, NULL);
+    session_crash(false, DISK_NOTHING);
+}
+
 void damage_history(uint64_t seed)
 {
     sim_seed(seed * 0x2545f4914f6cdd1du + 7);

@@ -7,4 +7,7 @@
  * disk, or every entry as it was. */
 void damage_history(uint64_t seed);
 
+/* A segment that was sealed twice, replaced by a copy of what it was after the first time. */
+void damage_old_copy(void);
+
 #endif

@@ -17,6 +17,8 @@
 static int run_damage(uint64_t first, uint64_t count)
 {
     static char history[80];
+    s.history = "damage 0 0 (an old copy)";
+    damage_old_copy();
     for (uint64_t seed = first; seed < first + count; seed++) {
         (void)snprintf(history, sizeof history, "damage %llu 1", (unsigned long long)seed);
         s.history = history;
