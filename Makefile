@@ -12,7 +12,7 @@ test: build  ## set up and run all tests; ARGS are pytest's
 	$(BIN)/python -m pytest $(ARGS)
 
 prove: build  ## crashes, mutants, faults, hostile bytes, power cuts; fuzzing; sanitizers: about 15 minutes
-	$(BIN)/python -m pytest -m prove $(ARGS)
+	$(BIN)/python -m pytest -m prove -o faulthandler_timeout=1800 $(ARGS)
 	tests/fuzz/run $(FUZZ_SECONDS)
 	PYTHON=$(PYTHON) .ci/sanitize address
 	PYTHON=$(PYTHON) .ci/sanitize thread tests/behaviour tests/contract tests/test_turns.py

@@ -68,8 +68,12 @@ def test_a_call_that_fails(tmp_path: Path, counts: dict[str, int], calls: str) -
 
 
 @pytest.mark.prove
-@pytest.mark.parametrize("calls", CALLS)
-def test_every_call_that_fails(tmp_path: Path, counts: dict[str, int], calls: str) -> None:
+@pytest.mark.parametrize(
+    ("calls", "error"), [(calls, error) for calls in CALLS for error in ERRORS[calls]]
+)
+def test_every_call_that_fails(
+    tmp_path: Path, counts: dict[str, int], calls: str, error: str
+) -> None:
     """Each in BATCH; every fourth in the other modes too."""
 
     def run(number: int, mode: str, injection: Injection) -> int:
@@ -84,6 +88,7 @@ def test_every_call_that_fails(tmp_path: Path, counts: dict[str, int], calls: st
             pool.submit(run, number, mode, injection)
             for number, injection in enumerate(injections(counts, calls))
             for mode in MODES
+            if injection.error == error
             if mode == "batch" or number % 4 == 0
         ]
         failed = sum(future.result() for future in running)
