@@ -104,7 +104,7 @@ struct lw_wal {
     uint64_t shown_durable_ticket;
     unsigned calls; /* in progress */
     bool closing;   /* no new calls */
-    bool draining;  /* the sync thread has the turn, and may be rolling */
+    bool draining;  /* who has the turn drains the queue, and may be rolling */
 
     /* lock: life */
     bool closed;   /* waiters give up */

@@ -5,7 +5,8 @@
 #include "error.h"
 #include "step.h"
 
-enum { FILL_STEP = 4 << 20 };
+/* Each step is synced, and an append that syncs meanwhile waits for what is on its way to the disk. */
+enum { FILL_STEP = 256 << 10 };
 
 static int fill(lw_fs *fs, lw_file *file, uint64_t from, uint64_t to, lw_pause *pause, void *argument)
 {

@@ -75,8 +75,8 @@ static bool take_turn(lw_wal *wal, uint64_t *ticket, int *status, lw_error *erro
     return ours;
 }
 
-/* LW_QUEUE waits for a writer that is copying its batch, which is soon done, but not for the sync thread: that may be
- * rolling. */
+/* LW_QUEUE waits for a writer that is copying its batch, which is soon done, but not for one that drains the queue: that
+ * may be rolling. */
 static bool try_turn(lw_wal *wal, lw_patience patience)
 {
     while (pthread_mutex_trylock(&wal->accept_lock) != 0) {
@@ -146,8 +146,8 @@ static void accept_queued(lw_wal *wal, lw_queued *queued)
 
 void lw_drain_queue(lw_wal *wal)
 {
-    __atomic_store_n(&wal->draining, true, __ATOMIC_RELAXED);
     (void)pthread_mutex_lock(&wal->accept_lock);
+    __atomic_store_n(&wal->draining, true, __ATOMIC_RELAXED);
     for (;;) {
         (void)pthread_mutex_lock(&wal->lock);
         lw_queued *queued = wal->queue_first;
