@@ -24,8 +24,8 @@ ATTACKS = (
 
 
 # Left out, nothing can be lost: what stands behind them holds as well. They stay in the core.
-#   SYNC_DIR_RECYCLED  a purged segment whose name comes back with other bytes is older than all that
-#                      recovery needs, and such files are leftovers, whatever they hold
+#   SYNC_DIR_RECYCLED  a purged segment whose name comes back with other bytes is older than all
+#                      that recovery needs, and such files are leftovers, whatever they hold
 EQUIVALENT = {"SYNC_DIR_RECYCLED"}
 
 

@@ -64,7 +64,9 @@ def test_damage_is_noticed_at_length(crash: Path) -> None:
 
 @pytest.mark.prove
 def test_every_mutant_is_killed(crash: Path) -> None:
-    done = subprocess.run([sys.executable, HERE / "mutants.py", crash], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, HERE / "mutants.py", crash], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     print(done.stdout)
 
