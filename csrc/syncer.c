@@ -54,11 +54,12 @@ static void finish_sync(lw_wal *wal, lw_segment *segment, lw_position position, 
     }
     if (!wal->failed) {
         wal->durable = position;
-        wal->durable_ticket = ticket;
+        if (wal->durable_ticket < ticket) /* a write that had nothing to do may have come meanwhile, and be further */
+            wal->durable_ticket = ticket;
         wal->durable_index = wal->syncing_index;
         wal->durable_floor = wal->syncing_floor;
         wal->first_unsynced_ns =
-            wal->accepted_ticket > ticket && wal->options.sync_interval_ms > 0 ? started_ns : 0;
+            wal->accepted_ticket > wal->durable_ticket && wal->options.sync_interval_ms > 0 ? started_ns : 0;
         lw_keeper_notice_durable(wal);
     }
     lw_show_positions(wal);
