@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(wildcard csrc/*.[ch]) pylogwal/_build.py setup.py
 
-.PHONY: test prove build demo bench targets guard lint wheel clean
+.PHONY: test prove build demo bench bench-peers targets guard lint wheel clean
 
 test: build  ## set up and run all tests; ARGS are pytest's
 	$(BIN)/python -m pytest $(ARGS)
@@ -39,6 +39,13 @@ demo: .venv-demo/ready  ## kill -9 a writer again and again; nothing acknowledge
 
 bench: build  ## microbenchmarks of the hot path; ARGS are pytest's
 	$(BIN)/python -m pytest bench --benchmark-columns=min,median,iqr,rounds $(ARGS)
+
+bench-peers: build $(VENV)/peers  ## the same work on other stores of Python
+	$(BIN)/python bench/peers/run.py $(ARGS)
+
+$(VENV)/peers: $(VENV)/ready
+	$(BIN)/python -m pip install -q lmdb rocksdict plyvel pysyncobj
+	touch $@
 
 targets: build  ## the table of targets, measured beside the C floor
 	$(BIN)/python bench/targets.py $(ARGS)

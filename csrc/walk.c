@@ -225,6 +225,28 @@ static void look_at_commit(lw_look_ahead *look, uint64_t offset)
         look->known_next = commit.next;
 }
 
+enum { STRETCH = 512 };
+
+static bool is_zero(const uint8_t bytes[STRETCH])
+{
+    uint64_t any = 0;
+    for (size_t i = 0; i < STRETCH; i += sizeof any) {
+        uint64_t word;
+        memcpy(&word, bytes + i, sizeof word);
+        any |= word;
+    }
+    return any == 0;
+}
+
+/* The next offset at which a frame could begin: most of what is looked through was never written. A frame that begins in
+ * zeros has no header, and a COMMIT that does has nothing to be known by, unless it reaches beyond them. */
+static uint64_t pass_zeros(const lw_segment *segment, uint64_t offset, uint64_t limit)
+{
+    while (limit - offset >= STRETCH && is_zero(segment->base + offset))
+        offset += STRETCH - (LW_COMMIT_FRAME_SIZE - 8);
+    return offset;
+}
+
 void lw_look_ahead_run(void *argument)
 {
     lw_look_ahead *look = argument;
@@ -233,6 +255,8 @@ void lw_look_ahead_run(void *argument)
     look->frames_end = look->from;
     for (uint64_t offset = look->from; limit - offset >= LW_FRAME_HEADER_SIZE; offset += 8) {
         lw_frame frame;
+        if ((offset - look->from) % STRETCH == 0)
+            offset = pass_zeros(segment, offset, limit);
         if (limit - offset >= LW_COMMIT_FRAME_SIZE)
             look_at_commit(look, offset);
         if (look->has_seed && lw_frame_decode(&frame, segment->seed, segment->base + offset, limit - offset) &&
