@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(wildcard csrc/*.[ch]) pylogwal/_build.py setup.py
 
-.PHONY: test prove build demo bench bench-peers targets guard lint wheel clean
+.PHONY: test prove prove-long build demo bench bench-peers targets guard lint wheel clean
 
 test: build  ## set up and run all tests; ARGS are pytest's
 	$(BIN)/python -m pytest $(ARGS)
@@ -16,6 +16,9 @@ prove: build  ## crashes, mutants, faults, hostile bytes, power cuts; fuzzing; s
 	tests/fuzz/run $(FUZZ_SECONDS)
 	PYTHON=$(PYTHON) .ci/sanitize address
 	PYTHON=$(PYTHON) .ci/sanitize thread tests/behaviour tests/contract tests/test_turns.py
+
+prove-long:  ## crashes of new random histories, for LONG_SECONDS (3600)
+	tests/crash/long $(LONG_SECONDS)
 
 build: $(VENV)/built  ## the C core, in place
 
