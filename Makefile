@@ -11,7 +11,7 @@ SOURCES := $(wildcard csrc/*.[ch]) pylogwal/_build.py setup.py
 test: build  ## set up and run all tests; ARGS are pytest's
 	$(BIN)/python -m pytest $(ARGS)
 
-prove: build  ## crashes, mutants, faults, hostile bytes, power cuts; fuzzing; sanitizers: about 15 minutes
+prove: build  ## crashes, mutants, faults, hostile bytes, power cuts; fuzzing; sanitizers
 	$(BIN)/python -m pytest -m prove -o faulthandler_timeout=1800 $(ARGS)
 	tests/fuzz/run $(FUZZ_SECONDS)
 	PYTHON=$(PYTHON) .ci/sanitize address
