@@ -77,6 +77,16 @@ static void enter_thread(void)
     switch_away();
 }
 
+static void make_context(ucontext_t *context, void *stack)
+{
+    if (getcontext(context) != 0)
+        abort();
+    context->uc_stack.ss_sp = stack;
+    context->uc_stack.ss_size = STACK_SIZE;
+    context->uc_link = NULL;
+    makecontext(context, enter_thread, 0);
+}
+
 static thread *free_thread(void)
 {
     for (size_t i = 0; i < thread_count; i++)
@@ -92,12 +102,7 @@ int sim_thread_create(sim_thread *out, void *(*body)(void *), void *argument)
         return EAGAIN;
     if (made->stack == NULL && (made->stack = malloc(STACK_SIZE)) == NULL)
         return EAGAIN;
-    if (getcontext(&made->context) != 0)
-        abort();
-    made->context.uc_stack.ss_sp = made->stack;
-    made->context.uc_stack.ss_size = STACK_SIZE;
-    made->context.uc_link = NULL;
-    makecontext(&made->context, enter_thread, 0);
+    make_context(&made->context, made->stack);
     made->body = body;
     made->argument = argument;
     made->status = READY;
