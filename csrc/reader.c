@@ -168,23 +168,6 @@ static void visit_span(void *argument)
     }
 }
 
-typedef struct still_there {
-    const lw_segment *segment;
-    bool yes;
-} still_there;
-
-static void still_there_run(void *argument)
-{
-    still_there *question = argument;
-    question->yes = lw_page_check(question->segment->base) == question->segment->header_check;
-}
-
-static bool was_recycled(const lw_segment *segment)
-{
-    still_there question = {segment, false};
-    return lw_guarded(still_there_run, &question) != 0 || !question.yes;
-}
-
 static int fail_damaged(const visit *v, lw_error *error)
 {
     char name[LW_NAME_SIZE];
@@ -205,7 +188,7 @@ int lw_range_visit(const lw_range *range, uint64_t max_bytes, lw_entry_visitor *
         v.index = v.span->first;
         v.outcome = FOUND;
         int failed = lw_guarded(visit_span, &v);
-        if (range->recyclable && was_recycled(v.span->segment))
+        if (range->recyclable && lw_segment_was_recycled(v.span->segment))
             return lw_fail_index(error, LW_PURGED, v.index, "the writer has purged these entries; refresh() to go on");
         if (failed) {
             char name[LW_NAME_SIZE];

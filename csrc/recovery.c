@@ -640,6 +640,19 @@ static int judge_leftovers(judge *j)
     return LW_OK;
 }
 
+/* Beside a writer: a file that was used again after its header was read looks like a segment without frames. */
+static int check_not_recycled(judge *j)
+{
+    for (size_t i = 0; i < j->found->segment_count; i++) {
+        char name[LW_NAME_SIZE];
+        const lw_segment *segment = j->found->segments[i];
+        lw_segment_name_of(segment, name);
+        if (lw_segment_was_recycled(segment))
+            return lw_fail_corrupt(j->error, name, 0, 1, 0, "the header has changed while the log was read");
+    }
+    return LW_OK;
+}
+
 static int judge_directory(judge *j)
 {
     opened o;
@@ -659,6 +672,8 @@ static int judge_directory(judge *j)
         status = map_indices(j, tail);
     if (status == LW_OK)
         status = judge_leftovers(j);
+    if (status == LW_OK && !j->writable)
+        status = check_not_recycled(j);
     if (status == LW_OK)
         oldest_first(j->found);
     return status;

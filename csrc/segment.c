@@ -50,6 +50,23 @@ bool lw_segment_pinned_by_reader(const lw_segment *segment)
     return __atomic_load_n(&segment->pins, __ATOMIC_ACQUIRE) > 1;
 }
 
+typedef struct still_there {
+    const lw_segment *segment;
+    bool yes;
+} still_there;
+
+static void still_there_run(void *argument)
+{
+    still_there *question = argument;
+    question->yes = lw_page_check(question->segment->base) == question->segment->header_check;
+}
+
+bool lw_segment_was_recycled(const lw_segment *segment)
+{
+    still_there question = {segment, false};
+    return lw_guarded(still_there_run, &question) != 0 || !question.yes;
+}
+
 void lw_segment_name_of(const lw_segment *segment, char name[LW_NAME_SIZE])
 {
     lw_segment_name(segment->identity.number, LW_SEGMENT_SUFFIX, name);

@@ -41,6 +41,9 @@ void lw_segment_pin(lw_segment *);
 void lw_segment_unpin(lw_segment *); /* the last one unmaps, closes and frees */
 bool lw_segment_pinned_by_reader(const lw_segment *);
 
+/* For readers beside a writer: true where the file has been used again, or cut, since its header was read. */
+bool lw_segment_was_recycled(const lw_segment *);
+
 void lw_segment_name_of(const lw_segment *, char name[LW_NAME_SIZE]);
 void lw_segment_set_identity(lw_segment *, const lw_identity *);
 
