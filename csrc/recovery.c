@@ -27,6 +27,16 @@ typedef struct judge {
     lw_page header; /* of the segment that is looked at: the tail first, then the ones before it */
 } judge;
 
+static uint64_t min64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t max64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
 /* ---- names ---- */
 
 static int keep_number(uint64_t **numbers, size_t *count, uint64_t number)
@@ -297,6 +307,35 @@ static int judge_headerless(judge *j)
     return status;
 }
 
+/* The lowest index that the frames of a segment with a valid header speak of, which may lie before those that it began
+ * with. Best effort: for the range in an error that is reported anyway. */
+static uint64_t lowest_in_frames(judge *j, const lw_page *header)
+{
+    lw_error ignored;
+    lw_error *reported = j->error;
+    uint64_t lowest = header->state.bounds.next;
+    lw_segment *segment;
+    opened o;
+    j->error = &ignored;
+    int status = open_number(j, header->identity.number, false, &o);
+    j->error = reported;
+    if (status != LW_OK)
+        return lowest;
+    uint64_t size = min64(o.size, header->size) / LW_PAGE_SIZE * LW_PAGE_SIZE;
+    if (size < LW_FRAMES_OFFSET + 2 * LW_PAGE_SIZE) {
+        j->fs->close(j->fs, o.file);
+        return lowest;
+    }
+    if (lw_segment_map(j->fs, o.file, o.name, size, false, &segment, &ignored) != LW_OK)
+        return lowest;
+    lw_segment_set_identity(segment, &header->identity);
+    lw_look_ahead look = {.segment = segment, .has_seed = true, .from = LW_FRAMES_OFFSET};
+    if (lw_guarded(lw_look_ahead_run, &look) == 0)
+        lowest = min64(lowest, look.lowest_index);
+    lw_segment_unpin(segment);
+    return max64(lowest, header->state.bounds.first);
+}
+
 /* From the highest number down to the first valid header: the tail. Leaves *tail open, or *have false. */
 static int find_tail(judge *j, opened *tail, bool *have)
 {
@@ -317,7 +356,7 @@ static int find_tail(judge *j, opened *tail, bool *have)
                 status = check_identity(j, tail, &j->header);
             uint64_t next = j->header.state.bounds.next;
             if (status == LW_OK && tail->size < j->header.size)
-                status = fail_short(j, tail, j->header.size, next, UINT64_MAX);
+                status = fail_short(j, tail, j->header.size, lowest_in_frames(j, &j->header), UINT64_MAX);
             else if (status == LW_OK && damaged > 0 &&
                      (damaged > 1 || j->numbers[j->number_count - 1] != tail->number + 1))
                 status = lw_fail_corrupt(j->error, tail->name, 0, next, UINT64_MAX,
@@ -369,12 +408,14 @@ static void closed_tail_run(void *argument)
     closed->sound = true;
 }
 
-static int fail_torn_below_watermark(judge *j, const lw_segment *tail, uint64_t known_next)
+/* What is damaged may have replaced entries before `next`: frames behind it tell how far back. */
+static int fail_torn_below_watermark(judge *j, const lw_segment *tail, uint64_t known_next, uint64_t lowest)
 {
     char name[LW_NAME_SIZE];
     lw_segment_name_of(tail, name);
     uint64_t next = j->found->state.bounds.next;
-    return lw_fail_corrupt(j->error, name, tail->end, next, known_next > next ? known_next - 1 : next,
+    uint64_t first = lowest < next ? max64(lowest, j->found->state.bounds.first) : next;
+    return lw_fail_corrupt(j->error, name, tail->end, first, known_next > next ? known_next - 1 : next,
                            "a frame here is damaged, but what was written later knew it to be durable");
 }
 
@@ -390,7 +431,7 @@ static int judge_tail_end(judge *j, lw_segment *tail, uint64_t mark_next)
         return fail_guarded(j, name);
     uint64_t known_next = look.known_next > mark_next ? look.known_next : mark_next;
     if (LW_STEP(WATERMARK_CHECK) && (look.contradicted || lw_position_before(end, found->watermark)))
-        return fail_torn_below_watermark(j, tail, known_next);
+        return fail_torn_below_watermark(j, tail, known_next, look.lowest_index);
     found->cut_bytes = look.frames_end - tail->end;
     found->cut_batches = look.commits;
     if (found->successor == 0 || !LW_STEP(LOOK_INTO_SUCCESSOR))
@@ -480,7 +521,8 @@ static int read_tail(judge *j, opened *o, lw_segment **out)
 
 /* ---- the segments before it ---- */
 
-/* The first index that is lost with segment `number`, as well as what is left can tell. */
+/* The first index that is lost with segment `number`, as well as what is left can tell. Where neither its header nor its
+ * footer is left, what it replaced of older segments is not known. */
 static uint64_t first_lost(judge *j, uint64_t number, uint64_t lowest)
 {
     lw_error ignored;
@@ -489,11 +531,18 @@ static uint64_t first_lost(judge *j, uint64_t number, uint64_t lowest)
     j->error = &ignored;
     for (unsigned back = 0; back < 2 && number > back; back++) {
         opened o;
+        lw_page header;
         lw_page footer;
         lw_decoded decoded;
         if (!exists(j, number - back) || open_number(j, number - back, false, &o) != LW_OK)
             continue;
-        int status = read_page(j, &o, o.size - LW_PAGE_SIZE, LW_FOOTER, &footer, &decoded);
+        int status = read_page(j, &o, 0, LW_HEADER, &header, &decoded);
+        if (back == 0 && status == LW_OK && decoded == LW_VALID && header.identity.number == number) {
+            j->fs->close(j->fs, o.file);
+            first = max64(first, min64(lowest_in_frames(j, &header), lowest - 1));
+            break;
+        }
+        status = read_page(j, &o, o.size - LW_PAGE_SIZE, LW_FOOTER, &footer, &decoded);
         j->fs->close(j->fs, o.file);
         if (status != LW_OK || decoded != LW_VALID || footer.identity.number != number - back)
             continue;
@@ -560,16 +609,6 @@ static int prepend_run(judge *j, lw_segment *segment, uint64_t first, uint64_t n
         return lw_fail_errno(j->error, ENOMEM, NULL, "the index");
     lw_index_append(&j->found->index, segment, first, next); /* newest first for now */
     return LW_OK;
-}
-
-static uint64_t min64(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static uint64_t max64(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
 }
 
 /* Every index from first to next must map to a place: from the tail backwards until they all do. */

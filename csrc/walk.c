@@ -247,20 +247,31 @@ static uint64_t pass_zeros(const lw_segment *segment, uint64_t offset, uint64_t 
     return offset;
 }
 
+static void look_at_frame(lw_look_ahead *look, uint64_t offset, uint64_t limit)
+{
+    lw_frame frame;
+    const lw_segment *segment = look->segment;
+    if (!lw_frame_decode(&frame, segment->seed, segment->base + offset, limit - offset))
+        return;
+    if (offset + lw_frame_size(frame.size) > look->frames_end)
+        look->frames_end = offset + lw_frame_size(frame.size);
+    if ((frame.type == LW_ENTRY_FRAME || frame.type == LW_TRUNCATE_FRAME) && frame.index < look->lowest_index)
+        look->lowest_index = frame.index;
+}
+
 void lw_look_ahead_run(void *argument)
 {
     lw_look_ahead *look = argument;
     const lw_segment *segment = look->segment;
     uint64_t limit = area_end(segment);
     look->frames_end = look->from;
+    look->lowest_index = UINT64_MAX;
     for (uint64_t offset = look->from; limit - offset >= LW_FRAME_HEADER_SIZE; offset += 8) {
-        lw_frame frame;
         if ((offset - look->from) % STRETCH == 0)
             offset = pass_zeros(segment, offset, limit);
         if (limit - offset >= LW_COMMIT_FRAME_SIZE)
             look_at_commit(look, offset);
-        if (look->has_seed && lw_frame_decode(&frame, segment->seed, segment->base + offset, limit - offset) &&
-            offset + lw_frame_size(frame.size) > look->frames_end)
-            look->frames_end = offset + lw_frame_size(frame.size);
+        if (look->has_seed)
+            look_at_frame(look, offset, limit);
     }
 }

@@ -25,6 +25,7 @@ typedef struct lw_look_ahead {
     uint64_t known_next; /* the highest next index that such a COMMIT knew */
     uint64_t frames_end; /* behind the last frame or COMMIT recognised; `from` if there is none */
     uint64_t commits;
+    uint64_t lowest_index; /* that an ENTRY or TRUNCATE frame recognised has; 2^64-1: none has */
 } lw_look_ahead;
 
 /* Of a walked segment: the highest index whose entry, and all before it, lie below the watermark and were not cut since. */

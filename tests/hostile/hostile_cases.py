@@ -120,18 +120,35 @@ def _judge_error(log: Log, case: Case, error: WalError) -> None:
     last = ALL if error.last_index is None else error.last_index
     require(error.first_index <= last, f"an empty range: {error}")
     require(error.first_index >= min(state.first, 1), f"before the log: {error}")
-    lost = log.visible.get(case.file, range(0))
+    lost = _lost(log, case)
     if error.file != case.file or not lost or case.kind in ("swap", "copy"):
         return
-    if case.kind in ("flip", "zero"):  # entries before the damage may be sound
-        lost = range(
-            next((i for s, e, i in log.frames[case.file] if e > byte_of(case).start), lost.stop),
-            lost.stop,
-        )
-    if lost:  # what the segment overrode of older ones is known to its frames alone
-        lost = range(max(lost[0], log.begins.get(case.file, 0)), lost.stop)
-    covered = not lost or (error.first_index <= lost[0] and last >= lost[-1])
+    covered = error.first_index <= lost[0] and last >= lost[-1]
     require(covered, f"{lost} are lost, the error says {error.first_index}..{error.last_index}")
+
+
+def _lost(log: Log, case: Case) -> list[int]:
+    """The indices that are lost for sure, as far as can be known: what a segment replaced of older
+    ones is known to its own frames only, and to its footer; and the frames of a tail, which has
+    none, cannot be read without its header.
+    """
+    frames = log.frames.get(case.file, [])
+    if not frames:
+        return []
+    touched = byte_of(case)
+    behind = [row for row in frames if row[1] > touched[0]]
+    if case.kind not in ("flip", "zero"):
+        touched, behind = range(0), frames
+        kept = case.offset - 2 * 4096 if case.kind == "cut" else 0
+        known = [index for _, end, index in frames if end <= kept]
+    else:
+        in_a_page = touched[0] < 8192 or touched[0] >= len(log.files[case.file]) - 4096
+        behind = frames if in_a_page else behind
+        known = [i for start, end, i in behind if end <= touched[0] or start > touched[-1]]
+        if touched[0] < 4096 and case.file == max(log.frames):
+            known = []
+    begun = log.begins[case.file]
+    return sorted({index for _, _, index in behind if index >= min([begun, *known])})
 
 
 def _judge_content(log: Log, case: Case, wal: Wal) -> str:

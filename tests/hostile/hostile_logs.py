@@ -188,11 +188,14 @@ def write_killed(path: Path) -> tuple[list[State], tuple[int, int]]:
     """Acknowledged up to a flush; then batches that nobody was told of, over several sectors."""
     writer = write_every_record(path)
     writer.append(96, 99, 7)
+    writer.append(92, 97, 8)  # replaces, in the segment before too
+    writer.truncate(95)
+    writer.append(95, 99, 8)
     writer.wal.flush()
     tail = writer.wal.core.segments()[-1]
     states = [writer.model.state()]
     for count in range(6):
-        writer.append(100 + 2 * count, 101 + 2 * count, 7 + count, 300)
+        writer.append(100 + 2 * count, 101 + 2 * count, 8 + count, 300)
         states.append(writer.model.state())
     _keep.append(writer)
     return states, (tail.number, tail.end)
