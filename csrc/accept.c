@@ -219,6 +219,8 @@ static uint64_t size_of(const plan *p, bool with_epoch)
     return size;
 }
 
+enum { SPENT_FROM = 4 }; /* a quarter of the segment may stay unused */
+
 static uint64_t index_count_after(const lw_segment *tail, const plan *p)
 {
     uint64_t kept = tail->index_count;
@@ -238,6 +240,13 @@ static bool fits(const lw_segment *tail, const plan *p, uint64_t size)
 {
     uint64_t taken = tail->end + size + lw_index_size(index_count_after(tail, p)) + LW_PAGE_SIZE;
     return taken <= tail->size - (frees_room(p) ? 0 : LW_CONTROL_RESERVE);
+}
+
+/* True, once the batch is in the tail, where another one like it would meet a roll, and little room is left for others. */
+static bool leaves_tail_spent(const lw_segment *tail, const plan *p)
+{
+    uint64_t left = tail->size - tail->end - lw_index_size(tail->index_count) - LW_PAGE_SIZE;
+    return left <= tail->size / SPENT_FROM && !fits(tail, p, size_of(p, false));
 }
 
 static uint64_t segment_size_for(const lw_wal *wal, const plan *p)
@@ -473,6 +482,7 @@ static void publish(lw_wal *wal, const plan *p, const writing *w, uint64_t ticke
     }
     wal->tail->end = w->offset;
     wal->tail->chain = w->chain;
+    wal->tail_is_spent = leaves_tail_spent(wal->tail, p);
     wal->stats.batches++;
     if (wal->accepted_ticket == wal->durable_ticket || wal->first_unsynced_ns == 0)
         wal->first_unsynced_ns = wal->options.sync_interval_ms > 0 ? lw_now_ns() : 0;

@@ -65,6 +65,7 @@ struct lw_wal {
     size_t segment_count;
     size_t segment_capacity;
     lw_segment *tail;
+    bool tail_is_spent;       /* another batch as the last one would not fit: the next sync may as well seal it */
     uint64_t last_ticket;     /* given out */
     uint64_t accepted_ticket; /* all up to it are accepted or refused */
     lw_queued *queue_first;

@@ -169,6 +169,23 @@ void lw_drain_queue(lw_wal *wal)
     (void)pthread_mutex_unlock(&wal->accept_lock);
 }
 
+bool lw_roll_ahead(lw_wal *wal)
+{
+    lw_error ignored; /* a write that needs the roll will meet it again */
+    if (pthread_mutex_trylock(&wal->accept_lock) != 0)
+        return false;
+    __atomic_store_n(&wal->draining, true, __ATOMIC_RELAXED);
+    (void)pthread_mutex_lock(&wal->lock);
+    bool rolls = wal->tail_is_spent && wal->successor != 0;
+    wal->tail_is_spent = false; /* also where it fails: one try */
+    (void)pthread_mutex_unlock(&wal->lock);
+    if (rolls)
+        (void)lw_begin_segment(wal, wal->options.segment_bytes, &ignored);
+    __atomic_store_n(&wal->draining, false, __ATOMIC_RELAXED);
+    (void)pthread_mutex_unlock(&wal->accept_lock);
+    return rolls;
+}
+
 int lw_take_refusal(lw_wal *wal, uint64_t ticket, lw_error *error)
 {
     for (lw_refusal **at = &wal->refusals; *at != NULL; at = &(*at)->next) {

@@ -82,6 +82,19 @@ static void sync_once(lw_wal *wal)
     finish_sync(wal, segment, position, ticket, started_ns, failed);
 }
 
+/* With `lock` held, which is let go meanwhile. A roll that is at hand costs no sync of its own this way. */
+static void sync_or_roll(lw_wal *wal)
+{
+    if (wal->tail_is_spent && wal->successor != 0) {
+        (void)pthread_mutex_unlock(&wal->lock);
+        bool rolled = lw_roll_ahead(wal);
+        (void)pthread_mutex_lock(&wal->lock);
+        if (rolled || wal->sync_running)
+            return;
+    }
+    sync_once(wal);
+}
+
 static void wait_for_turn(lw_wal *wal)
 {
     while (wal->sync_running)
@@ -124,7 +137,7 @@ int lw_wait_ticket(lw_wal *wal, uint64_t ticket, bool durable, uint64_t deadline
         if (status != LW_PENDING)
             break;
         if (durable && wal->accepted_ticket >= ticket && !wal->sync_running) {
-            sync_once(wal);
+            sync_or_roll(wal);
             continue;
         }
         if (wal->accepted_ticket < ticket && wal->queue_first != NULL && deadline_ns == 0) {
@@ -234,6 +247,7 @@ static void adopt_tail(lw_wal *wal, lw_segment *segment, const lw_page *footer)
     }
     wal->segments[wal->segment_count++] = segment;
     wal->tail = segment;
+    wal->tail_is_spent = false;
     lw_keeper_successor_taken(wal);
     (void)pthread_mutex_unlock(&wal->lock);
 }
@@ -330,7 +344,7 @@ void *lw_syncer_main(void *argument)
         } else if (wal->sync_running) {
             wait_for_turn(wal);
         } else {
-            sync_once(wal);
+            sync_or_roll(wal);
         }
     }
     (void)pthread_mutex_unlock(&wal->lock);

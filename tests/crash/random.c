@@ -60,6 +60,8 @@ static void random_purge(void)
         (void)step_wait();
 }
 
+static bool waits_for_each; /* write, as in the mode BATCH */
+
 static void random_step(void)
 {
     uint64_t draw = sim_below(100);
@@ -88,6 +90,8 @@ static void random_step(void)
     else
         for (uint64_t i = sim_below(8); i > 0; i--)
             sim_yield();
+    if (waits_for_each && draw < 64)
+        (void)step_wait();
 }
 
 void random_steps(uint64_t count)
@@ -137,6 +141,7 @@ void random_history(uint64_t seed)
     s.options.segment_bytes = sizes[sim_below(3)];
     s.options.spare_segments = (uint32_t)sim_below(4);
     s.options.sync_interval_ms = sim_chance(30) ? 10 : 0;
+    waits_for_each = sim_chance(40);
     disk_eager((unsigned)(sim_chance(50) ? 0 : sim_below(20)));
     sim_restless((unsigned)(sim_chance(50) ? 0 : sim_below(30)));
     for (uint64_t crashes = 3 + sim_below(5); crashes > 0; crashes--) {
