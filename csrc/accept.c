@@ -400,6 +400,13 @@ static uint8_t *collecting_buffer(lw_wal *wal)
     return wal->collected;
 }
 
+static int fail_written(const writing *w, int failed, const char *what, lw_error *error)
+{
+    char name[LW_NAME_SIZE];
+    lw_segment_name_of(w->tail, name);
+    return lw_fail_errno(error, failed, name, what);
+}
+
 static int write_frames(lw_wal *wal, const plan *p, uint64_t size, writing *w, lw_error *error)
 {
     *w = (writing){.plan = p, .fs = wal->fs, .tail = wal->tail, .needs_epoch = wal->needs_epoch && LW_STEP(EPOCH),
@@ -410,15 +417,13 @@ static int write_frames(lw_wal *wal, const plan *p, uint64_t size, writing *w, l
     (void)pthread_mutex_lock(&wal->lock);
     w->watermark = LW_STEP(WATERMARK_IS_DURABLE) ? wal->durable : (lw_position){wal->tail->identity.number, wal->tail->end};
     (void)pthread_mutex_unlock(&wal->lock);
-    char name[LW_NAME_SIZE];
-    lw_segment_name_of(wal->tail, name);
     int failed = w->needs_epoch ? wal->fs->random(wal->fs, w->epoch, sizeof w->epoch) : 0;
     if (failed)
-        return lw_fail_errno(error, failed, name, "no random bytes");
+        return fail_written(w, failed, "no random bytes", error);
     failed = lw_guarded(write_run, w);
     if (!failed)
         failed = w->failed;
-    return failed ? lw_fail_errno(error, failed, name, "the segment could not be written") : LW_OK;
+    return failed ? fail_written(w, failed, "the segment could not be written", error) : LW_OK;
 }
 
 /* ---- publishing ---- */

@@ -15,6 +15,7 @@ import weakref
 from asyncio import get_running_loop
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -112,10 +113,31 @@ def _close_late(opened: list[Wal]) -> None:
         _in_thread(opened.pop().close)
 
 
+class _Group:
+    """Futures that are done when one ticket is durable, or accepted."""
+
+    __slots__ = ("futures", "number", "queued", "waker")
+
+    def __init__(self) -> None:
+        self.futures: list[asyncio.Future[None]] = []
+        self.number = 0
+        """Of the ticket; that of the last write in the group."""
+        self.queued = False
+        """The write waits for a roll, and may still be refused: it is alone in its group."""
+        self.waker: _Waker | None = None
+        """Until they are done, where a future was given away: who holds nothing else still keeps
+        the core that will finish it.
+        """
+
+    def give_away(self, future: asyncio.Future[None], waker: _Waker) -> None:
+        future.group = self  # type: ignore[attr-defined]
+        self.waker = waker
+
+
 class _Waker:
     """The futures of one loop that wait for the core, and the descriptor by which it tells.
 
-    Tickets come in ascending order, so the oldest future is always the next to be done. Only the
+    Tickets come in ascending order, so the oldest group is always the next to be done. Only the
     loop's own thread calls these methods, but for `release` and the collector's.
 
     While one group of writes is being synced, the loop serves the tasks of the other. A sync is
@@ -123,22 +145,19 @@ class _Waker:
     of a turn of the loop in which none is running: so a lone writer does not wait, many share few
     syncs, and processor and disk work at the same time.
 
-    The loop refers to it weakly, so that a store can be dropped without close; each future that
-    waits refers to it (`waker`), and so keeps the core that will finish it alive.
+    The loop refers to it weakly, so that a store can be dropped without close.
     """
 
     def __init__(self, core: Core, loop: asyncio.AbstractEventLoop) -> None:
         self._core = core
         self._loop = loop
-        self._create_future = loop.create_future
+        self._create_future = _future_maker(loop)
         self._fast_submit = core.fast_submit
-        # The numbers of tickets, negative where the write was queued and may still be refused.
-        self._durable: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._accepted: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._wanted = 0
-        """The highest ticket that a sync was asked for."""
-        self._since_wanted = 0
-        """How many writes came after it."""
+        self._coming = _Group()
+        """What came since a sync was asked for the last time."""
+        self._durable: deque[_Group] = deque()
+        """What came before: a sync was asked for each of them."""
+        self._accepted: deque[_Group] = deque()
         self._crowd = 1
         """How many writes were waiting lately."""
         self._turn_ends = False
@@ -153,34 +172,42 @@ class _Waker:
         if not durable and not ticket.queued:
             future.set_result(None)
             return future
-        future.waker = self  # type: ignore[attr-defined]
-        number = -ticket.number if ticket.queued else ticket.number
-        (self._durable if durable else self._accepted).append((number, future))
+        group = _Group()
+        group.futures.append(future)
+        group.number, group.queued = ticket
+        group.give_away(future, self)
         if durable:
-            self._want(ticket.number)
-        else:
-            self._core.arm(ticket.number, False, self._write)
+            self._close_group()
+        (self._durable if durable else self._accepted).append(group)
+        self._core.arm(ticket.number, durable, self._write)
         return future
 
-    def submit(self, entries: object) -> asyncio.Future[None] | None:
+    def submit(self, entries: object, *, given_away: bool) -> asyncio.Future[None] | None:
         """Gives the entries to the core; done when they are durable. None: `Core.fast_submit`
-        cannot take them.
+        cannot take them. Who is not given the future itself holds the store while it waits.
         """
-        wanted = 2 * self._since_wanted + 2 >= self._crowd
+        group = self._coming
+        wanted = 2 * len(group.futures) + 2 >= self._crowd
         number = self._fast_submit(entries, self._write if wanted else -1)
         if number is NotImplemented:
             return None
+        if number < 0:
+            return self.when(Ticket(-number, True), durable=True)
         future = self._create_future()
-        future.waker = self  # type: ignore[attr-defined]
-        self._durable.append((number, future))
+        if given_away:
+            group.give_away(future, self)
+        group.futures.append(future)
+        group.number = number
         if wanted:
-            self._wanted = abs(number)
-            self._since_wanted = 0
-        else:
-            self._since_wanted += 1
-            if not self._turn_ends:
-                self._end_turn_soon()
+            self._close_group()
+        elif not self._turn_ends:
+            self._end_turn_soon()
         return future
+
+    def _close_group(self) -> None:
+        if self._coming.futures:
+            self._durable.append(self._coming)
+            self._coming = _Group()
 
     def _end_turn_soon(self) -> None:
         self._turn_ends = True
@@ -188,46 +215,44 @@ class _Waker:
 
     def _end_turn(self) -> None:
         self._turn_ends = False
-        if self._since_wanted and self._durable and self._wanted <= self._core.durable_ticket():
-            self._want(abs(self._durable[-1][0]))
-
-    def _want(self, number: int) -> None:
-        self._wanted = number
-        self._since_wanted = 0
-        self._core.arm(number, True, self._write)
+        if not self._durable and self._coming.futures:
+            self._close_group()
+            self._core.arm(self._durable[0].number, True, self._write)
 
     def woken(self) -> None:
         """Something moved in the core."""
         _drain(self._read)
-        self._crowd = len(self._durable)
+        self._crowd = sum(len(group.futures) for group in (*self._durable, self._coming))
         self._complete()
         if self._durable:
-            first = abs(self._durable[0][0])
-            if first <= self._wanted:
-                self._core.arm(first, True, self._write)
-            elif not self._turn_ends:  # when the tasks that were just woken have had their turn
-                self._end_turn_soon()
+            self._core.arm(self._durable[0].number, True, self._write)
+        elif self._coming.futures and not self._turn_ends:
+            self._end_turn_soon()  # when the tasks that were just woken have had their turn
         if self._accepted:
-            self._core.arm(abs(self._accepted[0][0]), False, self._write)
+            self._core.arm(self._accepted[0].number, False, self._write)
 
     def _complete(self) -> None:
         durable_number = self._core.durable_ticket()
         for waiting in (self._durable, self._accepted):
             durable = waiting is self._durable
             while waiting:
-                number, future = waiting[0]
-                if durable and 0 < number <= durable_number:
-                    if not future.done():
-                        future.set_result(None)
-                elif not self._settle(number, future, durable=durable):
+                group = waiting[0]
+                if durable and not group.queued and group.number <= durable_number:
+                    for future in group.futures:
+                        if not future.done():
+                            future.set_result(None)
+                elif not self._settle(group, durable=durable):
                     break
+                group.waker = None
                 waiting.popleft()
-                future.waker = None  # type: ignore[attr-defined]
 
-    def _settle(self, number: int, future: asyncio.Future[None], *, durable: bool) -> bool:
+    def _settle(self, group: _Group, *, durable: bool) -> bool:
         """Asks the core. False while the answer is still to come."""
+        return all(self._settle_one(group.number, future, durable) for future in group.futures)
+
+    def _settle_one(self, number: int, future: asyncio.Future[None], durable: bool) -> bool:
         try:
-            if not self._core.poll(abs(number), durable):
+            if not self._core.poll(number, durable):
                 return False
         except Exception as error:
             if not future.done():
@@ -243,6 +268,7 @@ class _Waker:
             return
         self._released = True
         self._core.unsubscribe(self._write)
+        self._close_group()
         if self._loop.is_closed():  # nobody can hear any more
             self._durable.clear()
             self._accepted.clear()
@@ -267,6 +293,12 @@ def _close_descriptors(loop: asyncio.AbstractEventLoop, descriptors: set[int]) -
         if not loop.is_closed():
             loop.remove_reader(descriptor)
         os.close(descriptor)
+
+
+def _future_maker(loop: asyncio.AbstractEventLoop) -> Callable[[], asyncio.Future[None]]:
+    """`loop.create_future`, without the Python call where it is asyncio's own."""
+    own = getattr(type(loop), "create_future", None) is asyncio.BaseEventLoop.create_future
+    return partial(asyncio.Future, loop=loop) if own else loop.create_future
 
 
 def _wake_descriptors() -> tuple[int, int]:
@@ -344,21 +376,32 @@ class WalLogStore(LogStore, MetaStore):
         """
         waker = self._wakers.get(get_running_loop()) or self._waker()
         if hard_state is None and self._batch_mode:
-            future = waker.submit(entries)
+            future = waker.submit(entries, given_away=True)
             if future is not None:
                 return future
-        elif hard_state is None:
-            number = self._core.fast_submit(entries, -1)
-            if number is not NotImplemented:
-                return waker.when(Ticket(abs(number), number < 0), durable=False)
-        ticket = self._wal.accept(entries, hard_state, may_wait=False)
-        return waker.when(ticket, durable=self._batch_mode or hard_state is not None)
+        return self._submit_otherwise(waker, entries, hard_state)
 
     async def persist_entries(
         self, entries: Iterable[Entry], hard_state: HardState | None = None
     ) -> None:
         """See `LogStore`; with `hard_state` the two in one batch, durable on return."""
-        await self.submit(entries, hard_state)
+        # `submit` once more, but for what a future needs that leaves the store.
+        waker = self._wakers.get(get_running_loop()) or self._waker()
+        if hard_state is None and self._batch_mode:
+            future = waker.submit(entries, given_away=False)
+        else:
+            future = None
+        await (self._submit_otherwise(waker, entries, hard_state) if future is None else future)
+
+    def _submit_otherwise(
+        self, waker: _Waker, entries: Iterable[Entry], hard_state: HardState | None
+    ) -> asyncio.Future[None]:
+        if hard_state is None and not self._batch_mode:
+            number = self._core.fast_submit(entries, -1)
+            if number is not NotImplemented:
+                return waker.when(Ticket(abs(number), number < 0), durable=False)
+        ticket = self._wal.accept(entries, hard_state, may_wait=False)
+        return waker.when(ticket, durable=self._batch_mode or hard_state is not None)
 
     async def truncate(self, from_index: int) -> None:
         """See `LogStore`."""
