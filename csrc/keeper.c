@@ -94,9 +94,11 @@ static lw_segment *take_useless(lw_wal *wal, bool *recycles)
     return oldest;
 }
 
-/* Oldest first: a later open may find older files gone, never younger ones. */
-static void remove_useless(lw_wal *wal)
+/* Oldest first: a later open may find older files gone, never younger ones. Returns those whose files are gone but for their
+ * blocks, which the last unpin gives back: that takes a while for a large file, and nobody has to wait for it. */
+static lw_segment *remove_useless(lw_wal *wal)
 {
+    lw_segment *removed = NULL;
     for (;;) {
         char name[LW_NAME_SIZE];
         bool recycles = false;
@@ -104,13 +106,14 @@ static void remove_useless(lw_wal *wal)
         lw_segment *segment = take_useless(wal, &recycles);
         (void)pthread_mutex_unlock(&wal->lock);
         if (segment == NULL)
-            return;
+            return removed;
         lw_segment_name_of(segment, name);
         if (recycles)
             recycle(wal, segment->identity.number);
         else
             (void)wal->fs->remove(wal->fs, name); /* a file that stays is a leftover; the next open tries again */
-        lw_segment_unpin(segment);
+        segment->next_removed = removed;
+        removed = segment;
     }
 }
 
@@ -122,9 +125,18 @@ static void removal_pass(lw_wal *wal)
     (void)pthread_mutex_unlock(&wal->lock);
     if (!wanted)
         return;
-    remove_useless(wal);
+    lw_segment *removed = remove_useless(wal);
     (void)pthread_mutex_lock(&wal->lock);
     wal->removal_done = pass;
+    lw_announce(wal);
+    (void)pthread_mutex_unlock(&wal->lock);
+    while (removed != NULL) {
+        lw_segment *segment = removed;
+        removed = segment->next_removed;
+        lw_segment_unpin(segment);
+    }
+    (void)pthread_mutex_lock(&wal->lock);
+    wal->removal_freed = pass;
     wal->prepare_error.status = LW_OK; /* there may be space now */
     lw_announce(wal);
     (void)pthread_mutex_unlock(&wal->lock);
@@ -231,6 +243,8 @@ int lw_keeper_get_successor(lw_wal *wal, uint64_t size, uint64_t *number, lw_err
         (void)pthread_cond_wait(&wal->moved, &wal->lock);
         status = lw_check_usable(wal, error);
     }
+    while (wal->removal_freed < wal->removal_done) /* soon there will be more space */
+        (void)pthread_cond_wait(&wal->moved, &wal->lock);
     *number = wal->successor;
     uint64_t present = wal->successor_size;
     if (status == LW_OK && *number == 0) {

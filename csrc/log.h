@@ -96,7 +96,8 @@ struct lw_wal {
     size_t spare_count;
     uint64_t next_spare;      /* number for the name of the next one that is made */
     uint64_t removal_wanted;  /* passes over the files that nothing needs: asked for, */
-    uint64_t removal_done;    /* and done */
+    uint64_t removal_done;    /* done, so that the names are gone, */
+    uint64_t removal_freed;   /* and the space is there again */
 
     /* atomic copies, for who reads without a lock */
     uint64_t shown_first;

@@ -33,6 +33,7 @@ typedef struct lw_segment {
     uint32_t index_check;   /* sealed */
     uint32_t index_checked; /* sealed, atomic: the mapped items were held against index_check once */
     uint64_t dead_ticket; /* the write that made its last entry invisible */
+    struct lw_segment *next_removed; /* for the keeper, once the log has let it go */
 } lw_segment;
 
 /* Opens and maps. Takes the file over, also on failure. `size` is what to map. */

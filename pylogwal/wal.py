@@ -189,7 +189,9 @@ class Wal:
         return self.core.submit(core.REPLACE, at=at, entries=entries, may_wait=may_wait)
 
     def purge(self, cutoff: LogId) -> None:
-        """`LogStore.purge`; blocks until the boundary is durable and the files are gone."""
+        """`LogStore.purge`; blocks until the boundary is durable and the files are gone; the
+        blocks of large ones follow within milliseconds.
+        """
         self._finish(self.accept_purge(cutoff, may_wait=True), durable=True)
         self.core.wait_removed()
 
@@ -198,7 +200,7 @@ class Wal:
         return self.core.submit(core.PURGE, at=checked_cutoff(cutoff), may_wait=may_wait)
 
     def reset(self) -> None:
-        """`LogStore.reset`; blocks until it is durable and the files are gone."""
+        """`LogStore.reset`; blocks as `purge` does."""
         self._finish(self.accept_reset(may_wait=True), durable=True)
         self.core.wait_removed()
 
