@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
+import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mounts import MIB, command, image_directory, make_file_system, mount, mounts_needed
 from processes import run_python
 from stores import SEGMENT_BYTES, state_of
 
@@ -17,43 +17,27 @@ import pylogwal
 from pylogwal import DiskFullError, Entry, HardState, LogId, Wal
 
 ALL = 2**64 - 1
-MIB = 1 << 20
 MODES = ("batch", "interval", "manual")
-
-
-def _command(*words: object) -> None:
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True)
-    if done.returncode == 0:
-        return
-    reason = f"{words[0]} does not work here: {done.stderr.strip()}"
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 @pytest.fixture(params=["tmpfs", "ext4"])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A small file system of its own."""
-    mount = tmp_path / "disk"
-    mount.mkdir()
-    if os.geteuid() != 0:
-        if os.environ.get("CI"):
-            pytest.fail("mounting needs root, and CI is set")
-        pytest.skip("mounting needs root")
-    if request.param == "tmpfs":
-        _command("mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", mount)
-    else:
-        memory = Path("/dev/shm")  # the disk below may be slow to sync, which says nothing here
-        handle, name = tempfile.mkstemp(dir=memory if memory.is_dir() else tmp_path)
-        image = Path(name)
-        os.truncate(handle, 6 * MIB)
-        os.close(handle)
-        _command("mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-m", "0", image)
-        _command("mount", "-o", "loop", image, mount)
-    yield mount
-    subprocess.run(["umount", "-l", str(mount)], check=True)
-    if request.param == "ext4":
-        image.unlink()
+    on = tmp_path / "disk"
+    on.mkdir()
+    images = image_directory(6 * MIB, tmp_path)
+    try:
+        with mounts_needed():
+            if request.param == "tmpfs":
+                command("mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", on)
+            else:
+                image = images / "image"
+                make_file_system("ext4", image, 6 * MIB, "-O", "^has_journal", "-m", 0)
+                mount(image, on)
+        yield on
+        subprocess.run(["umount", "-l", str(on)], check=True)
+    finally:
+        shutil.rmtree(images)
 
 
 def entry_of(index: int, size: int = 3000) -> Entry:
