@@ -14,6 +14,7 @@ import pytest
 
 import pylogwal
 from pylogwal import Durability, Entry, HardState, LogId, MemoryLogStore, Wal, WalLogStore
+from pylogwal.memory import MemoryWal
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -145,7 +146,10 @@ class State(NamedTuple):
     hard_state: HardState | None
 
 
-def state_of(store: WalLogStore | MemoryLogStore) -> State:
+BLANK = State(first=1, last=0, boundary=None, entries=[], hard_state=None)
+
+
+def state_of(store: WalLogStore | MemoryLogStore | Wal | MemoryWal) -> State:
     return State(
         first=store.first_index(),
         last=store.last_index(),
@@ -153,6 +157,17 @@ def state_of(store: WalLogStore | MemoryLogStore) -> State:
         entries=store.get_entries(0, 2**64 - 1),
         hard_state=store.load_hard_state(),
     )
+
+
+def restore(log: Wal | MemoryWal, state: State) -> None:
+    """Brings a log to this state. One without a hard state needs a log that never had one."""
+    log.reset()
+    if state.boundary is not None:
+        log.purge(state.boundary)
+    if state.entries:
+        log.replace_range(state.first, state.entries)
+    if state.hard_state is not None:
+        log.save_hard_state(state.hard_state)
 
 
 def indices(store: Store) -> list[int]:

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from stores import State, state_of
+from stores import BLANK, State, restore, state_of
 
 from pylogwal import (
     CorruptionError,
@@ -84,7 +84,7 @@ class Run:
     def __init__(self, path: Path, mode: str) -> None:
         self.path = path
         self.mode = mode
-        self.states = [State(1, 0, None, [], None)]
+        self.states = [BLANK]
         self.acknowledged = 0
         self.model = Wal(path.parent / "model", durability="manual")
         self.poisoned = False
@@ -104,18 +104,8 @@ class Run:
         assert found in self.states[self.acknowledged :], ("after open", found)
         self.states = [found]
         self.acknowledged = 0
-        self.sync_model(found)
+        restore(self.model, found)
         return wal
-
-    def sync_model(self, state: State) -> None:
-        """Brings the model, a log without faults, to this state."""
-        self.model.reset()
-        if state.boundary is not None:
-            self.model.purge(state.boundary)
-        if state.entries:
-            self.model.replace_range(state.first, state.entries)
-        if state.hard_state is not None:
-            self.model.save_hard_state(state.hard_state)
 
     def after(self, write: Write) -> State:
         """The state that the write has to lead to."""
