@@ -27,6 +27,7 @@ import signal
 import struct
 import subprocess
 import sys
+import termios
 import time
 from collections import Counter
 from contextlib import closing
@@ -50,6 +51,7 @@ CLONE_NEWNS = 0x20000
 PAGE_BYTES = 4096
 CYCLES_OF_A_HISTORY = 25
 """On one file system, which is then made anew."""
+SLOW_S = 0.5
 PATIENCE_S = 60
 PIPE_BYTES = 1 << 20
 
@@ -126,7 +128,7 @@ class History:
         try:
             if random.random() < 0.8:  # else also while it opens the log, or before
                 select.select([pipe], [], [], PATIENCE_S)
-            self._write_out_early(root, time.monotonic() + random.uniform(0, 0.04), random)
+            self._write_out_early(root, pipe, random)
             how = random.choice((NO_LOG_FLUSH, NO_LOG_FLUSH, NO_LOG_FLUSH, LOG_FLUSH))
             fcntl.ioctl(root, FS_IOC_SHUTDOWN, struct.pack("I", how))
             if random.random() < 0.5:  # else it has to end by itself
@@ -149,23 +151,30 @@ class History:
         except MountError as error:
             raise LostError(f"after the cut: {error}") from error
 
-    def _write_out_early(self, root: int, until: float, random: Random) -> None:
-        """Pages and journal in any order, as the kernel may at any time."""
-        pause_s = random.choice((0.0002, 0.002, 1))
-        commits = random.random() < 0.3
-        while (left_s := until - time.monotonic()) > 0:
-            time.sleep(min(left_s, random.uniform(0, pause_s)))
-            try:
-                newest = sorted(self._log.iterdir())[-3:]
-                self._write_out(random.choice(newest), random)
-            except (FileNotFoundError, IndexError):  # there is no log yet; or it was renamed
-                continue
-            if commits and random.random() < 0.05:
+    def _write_out_early(self, root: int, pipe: int, random: Random) -> None:
+        """Pages and journal in any order, as the kernel may at any time, up to the cut: that comes
+        after some time, and where the machine is slow once the writer has said so much.
+        """
+        likely = random.choice((0, 0.1, 1))
+        commits = random.choice((0, 0, 0.02))
+        said_bytes = random.choice((0, 1000, 4000))
+        until = time.monotonic() + random.uniform(0, 0.04)
+        while (left_s := until - time.monotonic()) > 0 or (
+            left_s > -SLOW_S and _unread_bytes(pipe) < said_bytes
+        ):
+            time.sleep(random.uniform(0, 0.0005))
+            if random.random() < likely:
+                self._write_out(random)
+            if random.random() < commits:
                 os.fsync(root)
                 self._count["early commits of the journal"] += 1
 
-    def _write_out(self, path: Path, random: Random) -> None:
-        descriptor = os.open(path, os.O_RDONLY)
+    def _write_out(self, random: Random) -> None:
+        try:
+            newest = sorted(self._log.iterdir())[-3:]
+            descriptor = os.open(random.choice(newest), os.O_RDONLY)
+        except (FileNotFoundError, IndexError):  # there is no log yet; or it was just renamed
+            return
         pages = os.fstat(descriptor).st_size // PAGE_BYTES
         offset = PAGE_BYTES * random.randint(0, pages)
         size = PAGE_BYTES * random.choice((1, 1, 2, 8))
@@ -267,6 +276,11 @@ def _read_to_end(pipe: int) -> str:
             return said.decode()
         said += part
     raise LostError("the writer hangs after the cut")
+
+
+def _unread_bytes(pipe: int) -> int:
+    (unread,) = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, struct.pack("i", 0)))
+    return int(unread)
 
 
 def _shown(state: State) -> str:
