@@ -50,18 +50,26 @@ static int directory_of(lw_fs *fs)
     return ((posix_fs *)fs)->directory;
 }
 
+/* `name` of the directory `at`, also where a signal comes. -1 and errno, or a descriptor. */
+static int open_at(int at, const char *name, int flags)
+{
+    int descriptor;
+    do {
+        descriptor = openat(at, name, flags | O_CLOEXEC, 0644);
+    } while (descriptor < 0 && errno == EINTR);
+    return descriptor;
+}
+
 /* ---- files ---- */
 
 static int posix_open(lw_fs *fs, const char *name, int flags, lw_file **out)
 {
-    int system_flags = O_CLOEXEC | (flags & LW_OPEN_WRITE ? O_RDWR : O_RDONLY) | (flags & LW_OPEN_CREATE ? O_CREAT : 0);
+    int system_flags = (flags & LW_OPEN_WRITE ? O_RDWR : O_RDONLY) | (flags & LW_OPEN_CREATE ? O_CREAT : 0);
     lw_file *file = malloc(sizeof *file);
     if (file == NULL)
         return ENOMEM;
     file->locker = 0;
-    do {
-        file->descriptor = openat(directory_of(fs), name, system_flags, 0644);
-    } while (file->descriptor < 0 && errno == EINTR);
+    file->descriptor = open_at(directory_of(fs), name, system_flags);
     if (file->descriptor < 0) {
         int failed = errno;
         free(file);
@@ -279,7 +287,7 @@ static int visit_all(DIR *directory, lw_list_visitor *visitor, void *argument)
 
 static int posix_list(lw_fs *fs, lw_list_visitor *visitor, void *argument)
 {
-    int descriptor = openat(directory_of(fs), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int descriptor = open_at(directory_of(fs), ".", O_RDONLY | O_DIRECTORY);
     if (descriptor < 0)
         return errno;
     DIR *directory = fdopendir(descriptor);
@@ -322,7 +330,7 @@ static void posix_destroy(lw_fs *fs)
  * business of whoever made the directory. */
 static int sync_parent(int directory)
 {
-    int parent = openat(directory, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int parent = open_at(directory, "..", O_RDONLY | O_DIRECTORY);
     if (parent < 0)
         return errno == EACCES ? 0 : errno;
     int failed = sync_descriptor(parent);
@@ -334,7 +342,7 @@ static int open_directory(const char *path, bool create, int *directory)
 {
     if (create && mkdir(path, 0755) != 0 && errno != EEXIST)
         return errno;
-    *directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    *directory = open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
     if (*directory < 0)
         return errno;
     bool is_new = create && faccessat(*directory, "LOCK", F_OK, 0) != 0;
