@@ -20,7 +20,8 @@ PATIENCE_S = 120
 """For what should take a second: nothing but a hang lasts longer."""
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """For a Python that finds the modules of the tests."""
     paths = [str(HERE), str(HERE / "format"), str(HERE.parent)]
     earlier = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, *([earlier] if earlier else [])])}
@@ -34,7 +35,7 @@ def run_python(
     """
     done = subprocess.run(
         [*wrapper, sys.executable, "-c", source, *map(str, arguments)],
-        env=_environment(),
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
@@ -51,7 +52,7 @@ class Child:
     def __init__(self, source: str, *arguments: object) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-u", "-c", source, *map(str, arguments)],
-            env=_environment(),
+            env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -135,9 +136,3 @@ def mapped_files(directory: Path) -> list[str]:
     """The files of a directory that this process has mapped, removed ones included."""
     lines = Path("/proc/self/maps").read_text().splitlines()
     return [line for line in lines if f"{directory}/" in line]
-
-
-def resident_bytes() -> int:
-    """Of this process."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,9 +1,6 @@
-"""Every operation of a log, while one system call or another fails under it; holds what comes of it
-to the contract. A program, run under strace, which injects:
-
-    python fault_workload.py DIRECTORY MODE
-
-It prints what it met, and ends with status 0 where every rule held:
+"""Every operation of a log, while one call into the system or another fails under it; holds what
+comes of it to the contract. A program, with shim.c beneath it, that reads `Job`s, one a line, and
+answers with `Outcome`s. Each runs in a fork, which ends with status 0 where every rule held:
 
 - a refused write leaves the state as it was, unless it is SyncFailedError: then it may be there,
   and from then on every write is that error, also the same one tried again;
@@ -13,13 +10,16 @@ It prints what it met, and ends with status 0 where every rule held:
 
 from __future__ import annotations
 
-import errno
+import faulthandler
+import json
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from faults import Fault, Job, Shim, scratch
 from stores import BLANK, State, restore, state_of
 
 from pylogwal import (
@@ -32,12 +32,22 @@ from pylogwal import (
     Wal,
     WalError,
 )
+from pylogwal.memory import MemoryWal
 
 SEGMENT_BYTES = 65536
-TRIES = 6
-"""A call number is counted for each thread, so one injection can fail several calls."""
+PATIENCE_S = 100
 
-Write = Callable[[Wal], None]
+HARMLESS = {
+    **dict.fromkeys(("close", "faccessat"), "EIO EINTR"),
+    **dict.fromkeys(("openat", "pread", "flock", "fsync", "fdatasync"), "EINTR"),
+    "pwrite": "EINTR",
+    "posix_fallocate": "EINTR EOPNOTSUPP EINVAL",
+    "renameat2": "EINVAL ENOSYS",
+    "unlinkat": "EIO EACCES",
+}
+"""What nobody may notice: it is tried again, there is another way, or there is no need."""
+
+Write = Callable[[Wal | MemoryWal], None]
 
 
 def entries(first: int, last: int, term: int, size: int = 40) -> list[Entry]:
@@ -79,31 +89,37 @@ STEPS: list[tuple[str, Write, bool]] = [
 class Run:
     """One log, and the states that it may have to show: the last one now, one of them from
     `acknowledged` on after a reopen.
+
+    One call fails, so whatever is refused is taken when it is tried again.
     """
 
-    def __init__(self, path: Path, mode: str) -> None:
+    def __init__(self, path: Path, mode: str, fault: Fault | None) -> None:
         self.path = path
         self.mode = mode
+        self.fault = fault
         self.states = [BLANK]
         self.acknowledged = 0
-        self.model = Wal(path.parent / "model", durability="manual")
+        self.model = MemoryWal()
         self.poisoned = False
 
-    def open(self) -> Wal:
-        for _ in range(TRIES):
-            try:
-                wal = Wal(self.path, durability=self.mode, segment_bytes=SEGMENT_BYTES)
-            except (WalError, MemoryError) as error:
-                check_error("open", error)
-                continue
-            break
-        else:
-            raise AssertionError("open fails again and again")
+    def open(self, **options: bool) -> Wal:
+        def once() -> Wal:
+            return Wal(self.path, durability=self.mode, segment_bytes=SEGMENT_BYTES, **options)
+
+        try:
+            return once()
+        except (WalError, MemoryError) as error:
+            self.check_error("open", error)
+        return once()
+
+    def open_for_writing(self) -> Wal:
+        wal = self.open()
         self.poisoned = False
         found = state_of(wal)
         assert found in self.states[self.acknowledged :], ("after open", found)
         self.states = [found]
         self.acknowledged = 0
+        self.model = MemoryWal()
         restore(self.model, found)
         return wal
 
@@ -117,25 +133,21 @@ class Run:
         before = state_of(wal)
         assert before == self.states[-1]
         expected = self.after(write)
-        for _ in range(TRIES):
-            try:
-                write(wal)
-            except SyncFailedError as error:
-                check_error(name, error)
-                found = state_of(wal)
-                assert found in (before, expected), (name, found)
-                if found != before:
-                    self.states.append(found)
-                self.poisoned = True
-                self.check_poisoned(wal, write)
-                return False
-            except (WalError, MemoryError) as error:
-                check_error(name, error)
-            else:
-                break
+        try:
+            write(wal)
+        except SyncFailedError as error:
+            self.check_error(name, error)
+            found = state_of(wal)
+            assert found in (before, expected), (name, found)
+            if found != before:
+                self.states.append(found)
+            self.poisoned = True
+            self.check_poisoned(wal, write)
+            return False
+        except (WalError, MemoryError) as error:
+            self.check_error(name, error)
             assert state_of(wal) == before, (name, "the state changed, though it was refused")
-        else:
-            raise AssertionError(f"{name} fails again and again")
+            write(wal)
         assert state_of(wal) == expected, (name, state_of(wal), expected)
         self.states.append(expected)
         if durable or self.mode == "batch":
@@ -162,56 +174,99 @@ class Run:
                 raise AssertionError("a write was acknowledged after a failed sync")
             assert state_of(wal) == before
 
+    def look(self, wal: Wal) -> None:
+        """A reader beside the writer sees what the writer sees, also when it looks again."""
+        with self.open(read_only=True) as reader:
+            assert state_of(reader) == state_of(wal)
+            try:
+                reader.refresh()
+            except (WalError, MemoryError) as error:
+                self.check_error("refresh", error)
+            assert state_of(reader) == state_of(wal)
+
     def close(self, wal: Wal) -> None:
         try:
             wal.close()
         except (WalError, MemoryError) as error:
-            check_error("close", error)
+            self.check_error("close", error)
         else:
             assert not self.poisoned, "close said nothing of the failed sync"
             self.acknowledged = len(self.states) - 1
 
+    def check_error(self, name: str, error: BaseException) -> None:
+        """The documented class, with the errno of the call that failed."""
+        print(f"{name}: {type(error).__name__}: {error}")
+        assert self.fault is not None, "nothing was made to fail"
+        call, reason = self.fault.call, self.fault.error
+        assert reason, "nothing was made to fail"
+        assert reason not in HARMLESS.get(call, "").split(), "nobody should have noticed"
+        if isinstance(error, MemoryError):
+            assert reason == "ENOMEM"
+            return
+        assert isinstance(error, WalError)
+        assert not isinstance(error, CorruptionError)
+        assert error.errno == self.fault.errno
+        if isinstance(error, SyncFailedError):
+            assert call in ("fdatasync", "fsync")
+        else:
+            assert isinstance(error, DiskFullError) == (reason in ("ENOSPC", "EDQUOT"))
 
-INJECTED = int(os.environ.get("INJECTED_ERRNO", "0"))
 
-
-def check_error(name: str, error: BaseException) -> None:
-    """The documented class, with the errno that was injected."""
-    print(f"{name}: {type(error).__name__}: {error}")
-    assert not isinstance(error, CorruptionError), error
-    if isinstance(error, MemoryError):
-        assert INJECTED == errno.ENOMEM
-        return
-    assert isinstance(error, WalError)
-    assert error.errno == INJECTED, (error.errno, INJECTED, error)
-    if INJECTED in (errno.ENOSPC, errno.EDQUOT):
-        assert isinstance(error, (DiskFullError, SyncFailedError)), error
-    else:
-        assert not isinstance(error, DiskFullError), error
-
-
-def main(path: Path, mode: str) -> None:
-    logging.disable()
-    run = Run(path, mode)
-    wal = run.open()
+def hold(path: Path, mode: str, fault: Fault | None) -> None:
+    run = Run(path, mode, fault)
+    wal = run.open_for_writing()
     for number, (name, write, durable) in enumerate(STEPS):
-        tries = 0
         while not run.step(wal, name, write, durable):
             run.close(wal)
-            wal = run.open()
-            tries += 1
-            if tries == TRIES:  # each open has new threads, with calls counted anew
-                run.close(wal)
-                return
+            wal = run.open_for_writing()
         if number % 7 == 6:
+            run.look(wal)
             run.close(wal)
-            wal = run.open()
+            wal = run.open_for_writing()
     run.close(wal)
-    wal = run.open()
-    run.close(wal)
-    run.model.close()
+    run.close(run.open_for_writing())
+
+
+def child(job: Job, work: Path) -> None:
+    """Holds one log to the contract, and leaves in `work` what it met."""
+    output = os.open(work / "output", os.O_WRONLY | os.O_CREAT)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    faulthandler.dump_traceback_later(PATIENCE_S, exit=True)
+    shim = Shim()
+    shim.watch(work / "log")
+    if job.fault is not None:
+        shim.choose(job.fault)
+    hold(work / "log", job.mode, job.fault)
+    (work / "counts").write_text(json.dumps([shim.touched(), shim.seen()]))
+
+
+def run(job: Job) -> list[object]:
+    """Does a job in a fork. What an `Outcome` holds besides the job."""
+    with scratch() as name:
+        work = Path(name)
+        process = os.fork()
+        if process == 0:
+            status = 1
+            try:
+                child(job, work)
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        counts = json.loads((work / "counts").read_text()) if status == 0 else [0, {}]
+        return [status, (work / "output").read_text(), *counts]
+
+
+def main() -> None:
+    logging.disable()
+    for line in sys.stdin:
+        mode, fault = json.loads(line)
+        print(json.dumps(run(Job(mode, fault and Fault(*fault)))), flush=True)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
-    print("held")
+    main()

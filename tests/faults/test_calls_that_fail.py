@@ -1,96 +1,95 @@
-"""Each system call on the log's files fails in turn, at each occurrence, in each mode."""
+"""Each call on the log's files fails in turn, or does half its work, at each occurrence, in each
+mode. What has to hold then is in fault_workload.py.
+"""
 
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
-from strace import CALLS, HERE, Injection, counted, injected, require_strace, traced
+from faults import Fault, Job, Servers, build_shim
 
 MODES = ("batch", "interval", "manual")
 ERRORS = {
-    "fdatasync": ("EIO", "ENOSPC", "EDQUOT", "EINTR"),
-    "fsync": ("EIO", "ENOSPC", "EINTR"),
-    "pwrite64": ("EIO", "ENOSPC", "EDQUOT", "EINTR"),
-    "pread64": ("EIO", "EINTR"),
-    "openat": ("EIO", "EMFILE", "ENOSPC", "EACCES", "EINTR"),
-    "fallocate": ("EIO", "ENOSPC", "EDQUOT", "EINTR", "EOPNOTSUPP"),
-    "renameat2": ("EIO", "ENOSPC"),
-    "unlinkat": ("EIO",),
-    "mmap": ("ENOMEM", "ENFILE"),
-    "flock": ("EIO", "EINTR"),
-    "newfstatat,fstat": ("EIO",),
-    "getdents64": ("EIO",),
+    "mkdir": "EIO ENOSPC EDQUOT",
+    "faccessat": "EIO",
+    "openat": "EIO EMFILE ENOSPC EDQUOT EACCES EINTR",
+    "close": "EIO EINTR",
+    "fstat": "EIO",
+    "pread": "EIO EINTR",
+    "pwrite": "EIO ENOSPC EDQUOT EINTR",
+    "posix_fallocate": "EIO ENOSPC EDQUOT EINTR EOPNOTSUPP",
+    "mmap": "ENOMEM ENFILE",
+    "fdatasync": "EIO ENOSPC EDQUOT EINTR",
+    "fsync": "EIO ENOSPC EDQUOT EINTR",
+    "flock": "EIO EINTR",
+    "renameat2": "EIO ENOSPC EDQUOT EINVAL",
+    "unlinkat": "EIO",
+    "fdopendir": "ENOMEM",
+    "readdir": "EIO",
 }
+PARTS = {"pread": ("", "EIO"), "pwrite": ("", "ENOSPC")}
+"""After half its work: it goes on; or the call for the rest fails."""
 
-
-def hold(tmp_path: Path, mode: str, injection: Injection | None) -> Path:
-    """Runs the workload with one injection, or none. The trace."""
-    log, trace = tmp_path / "log", tmp_path / "trace"
-    options = ["-e", f"trace={','.join(CALLS)}"]
-    if injection is not None:
-        options = ["-e", f"trace={injection.calls}", "-e", injection.option()]
-    number = injection.errno if injection else 0
-    program: list[object] = [HERE / "fault_workload.py", log, mode]
-    done = traced(log, options, program, trace, INJECTED_ERRNO=str(number))
-    output = f"{injection} {mode}\n{done.stdout}\n{done.stderr}"
-    assert done.returncode == 0, output
-    assert done.stdout.endswith("held\n"), output
-    return trace
+FAILURES = [
+    *((call, error, False) for call, errors in ERRORS.items() for error in errors.split()),
+    *((call, error, True) for call, errors in PARTS.items() for error in errors),
+]
 
 
 @pytest.fixture(scope="module")
-def counts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
-    """How often each call is made by one thread at most, where nothing fails."""
-    require_strace()
-    found = counted(hold(tmp_path_factory.mktemp("count"), "manual", None))
-    assert found.keys() >= {"fdatasync", "pwrite64", "openat", "renameat2", "unlinkat"}
-    return found
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    servers = Servers(build_shim(tmp_path_factory.mktemp("shim")))
+    yield servers
+    servers.close()
 
 
-def injections(counts: dict[str, int], calls: str) -> Iterator[Injection]:
-    most = max(counts.get(name, 0) for name in calls.split(","))
-    for error in ERRORS[calls]:
-        for number in range(1, most + 3):
-            yield Injection(calls, error, number)
+@pytest.fixture(scope="module")
+def counts(servers: Servers) -> dict[str, int]:
+    """How often each call is made where nothing fails."""
+    outcome = servers.run(Job("batch", None))
+    outcome.check()
+    assert {call for call, count in outcome.seen.items() if count} == ERRORS.keys()
+    return outcome.seen
 
 
-@pytest.mark.parametrize("calls", CALLS)
-def test_a_call_that_fails(tmp_path: Path, counts: dict[str, int], calls: str) -> None:
+def hold(servers: Servers, jobs: list[Job]) -> None:
+    outcomes = servers.run_all(jobs)
+    touched = sum(outcome.touched for outcome in outcomes)
+    print(len(jobs), "runs,", touched, "calls failed or did half their work")
+    for outcome in outcomes:
+        outcome.check()
+    assert touched > 0
+
+
+@pytest.mark.parametrize("call", ERRORS)
+def test_a_call_that_fails(servers: Servers, counts: dict[str, int], call: str) -> None:
     seed = random.randrange(2**32)
     print("seed", seed)
     random_ = random.Random(seed)
-    hold(tmp_path, random_.choice(MODES), random_.choice(list(injections(counts, calls))))
+    hold(
+        servers,
+        [
+            Job(random_.choice(MODES), Fault(*failure, random_.randint(1, counts[call] * 3 // 4)))
+            for failure in FAILURES
+            if failure[0] == call
+        ],
+    )
 
 
 @pytest.mark.prove
-@pytest.mark.parametrize(
-    ("calls", "error"), [(calls, error) for calls in CALLS for error in ERRORS[calls]]
-)
+@pytest.mark.parametrize(("call", "error", "part"), FAILURES)
 def test_every_call_that_fails(
-    tmp_path: Path, counts: dict[str, int], calls: str, error: str
+    servers: Servers, counts: dict[str, int], call: str, error: str, part: bool
 ) -> None:
     """Each in BATCH; every fourth in the other modes too."""
-
-    def run(number: int, mode: str, injection: Injection) -> int:
-        work = tmp_path / f"{number}-{mode}"
-        work.mkdir()
-        failed = injected(hold(work, mode, injection))
-        shutil.rmtree(work)
-        return failed
-
-    with ThreadPoolExecutor(3) as pool:
-        running = [
-            pool.submit(run, number, mode, injection)
-            for number, injection in enumerate(injections(counts, calls))
+    hold(
+        servers,
+        [
+            Job(mode, Fault(call, error, part, number))
+            for number in range(1, counts[call] + 3)  # the threads do not always do the same
             for mode in MODES
-            if injection.error == error
             if mode == "batch" or number % 4 == 0
-        ]
-        failed = sum(future.result() for future in running)
-    print(len(running), "runs,", failed, "calls failed")
-    assert failed > 0
+        ],
+    )

@@ -1,0 +1,183 @@
+"""Calls into the C library that fail: shim.c between the log and it, and processes to fail in.
+
+A Python that has all imported and the shim beneath it waits for `Job`s, and forks for each: that is
+a twentieth of the time that a new interpreter takes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from typing import NamedTuple
+
+import processes
+import pytest
+
+HERE = Path(__file__).parent
+PROCESSES = os.cpu_count() or 1
+
+
+class Fault(NamedTuple):
+    """The call of that number does not do what it was asked."""
+
+    call: str
+    error: str
+    """A name of errno; "" with `part`: nothing fails."""
+    part: bool
+    """It transfers half of what was asked; then `error` is what the call after it fails with."""
+    number: int
+
+    def __str__(self) -> str:
+        what = self.error or "nothing fails"
+        return f"{self.call} {self.number}: {f'a part, then {what}' if self.part else what}"
+
+    @property
+    def errno(self) -> int:
+        return int(getattr(errno, self.error)) if self.error else 0
+
+
+class Job(NamedTuple):
+    mode: str
+    fault: Fault | None
+
+
+class Outcome(NamedTuple):
+    job: Job
+    status: int
+    """Of the process; negative: the signal that ended it."""
+    output: str
+    touched: int
+    """Calls that did not do what they were asked."""
+    seen: dict[str, int]
+    """Calls on the log's files, by name."""
+
+    def check(self) -> None:
+        assert self.status == 0, f"{self.job.mode}, {self.job.fault}\n{self.output}"
+
+
+def build_shim(directory: Path) -> Path:
+    """Compiles shim.c. Skips where it cannot be laid beneath a program."""
+    if sys.platform != "linux":
+        pytest.skip("LD_PRELOAD, and the names that the C library gives its functions")
+    made = directory / "shim.so"
+    compiler = os.environ.get("CC", "cc").split()
+    flags = ["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    subprocess.run([*compiler, *flags, "-o", made, HERE / "shim.c"], check=True)
+    return made
+
+
+def environment(shim: Path) -> dict[str, str]:
+    """For a Python with the shim beneath it, that finds the tests' modules."""
+    made = processes.environment()
+    earlier = made.get("LD_PRELOAD", "").split()  # a sanitizer has to stay the first
+    made["LD_PRELOAD"] = " ".join([*earlier, str(shim)])
+    made["PYTHONPATH"] += os.pathsep + str(HERE)
+    return made
+
+
+class Shim:
+    """The shim beneath this process."""
+
+    def __init__(self) -> None:
+        self._c = ctypes.CDLL(None)
+        self._c.shim_name.restype = ctypes.c_char_p
+
+    def watch(self, directory: Path) -> None:
+        """From now on the log is here. To be called before it is opened."""
+        self._c.shim_watch(os.fsencode(directory))
+
+    def choose(self, fault: Fault) -> None:
+        done = self._c.shim_choose(fault.call.encode(), fault.number, fault.errno, fault.part)
+        assert done == 0, fault
+
+    def seen(self) -> dict[str, int]:
+        found = {}
+        for number in range(1000):
+            name = self._c.shim_name(number)
+            if name is None:
+                break
+            found[name.decode()] = self._c.shim_seen(number)
+        return found
+
+    def touched(self) -> int:
+        return int(self._c.shim_touched())
+
+    @contextmanager
+    def held(self, name: str) -> Iterator[None]:
+        """The next fdatasync of that file waits inside the call until this ends."""
+        self._c.shim_hold(name.encode())
+        try:
+            yield
+        finally:
+            self._c.shim_release()
+
+    def wait_held(self) -> None:
+        """Until that call has come. Blocks."""
+        self._c.shim_wait_held()
+
+
+class Server:
+    """A process that runs jobs, one at a time."""
+
+    def __init__(self, shim: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, HERE / "fault_workload.py"],
+            env=environment(shim),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, job: Job) -> Outcome:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(job), file=self._process.stdin, flush=True)
+        answer = self._process.stdout.readline()
+        assert answer, "the process that runs the jobs has ended"
+        return Outcome(job, *json.loads(answer))
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+class Servers:
+    """One for each processor."""
+
+    def __init__(self, shim: Path) -> None:
+        self._idle: SimpleQueue[Server] = SimpleQueue()
+        for _ in range(PROCESSES):
+            self._idle.put(Server(shim))
+
+    def run(self, job: Job) -> Outcome:
+        server = self._idle.get()
+        try:
+            return server.run(job)
+        finally:
+            self._idle.put(server)
+
+    def run_all(self, jobs: Iterable[Job]) -> list[Outcome]:
+        with ThreadPoolExecutor(PROCESSES) as pool:
+            return list(pool.map(self.run, jobs))
+
+    def close(self) -> None:
+        while not self._idle.empty():
+            self._idle.get().close()
+
+
+def memory_directory() -> str | None:
+    """Where a log costs no waiting for a disk, which says nothing about calls that fail."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="pylogwal-", dir=memory_directory())

@@ -1,0 +1,344 @@
+/*
+ * Stands between the log and the C library (LD_PRELOAD) and sees each call on the files of one directory. One chosen call
+ * fails, or transfers only a part of what was asked, or waits. Python drives it by ctypes; see faults.py.
+ *
+ * Calls are counted for the whole process, so that a number means one call. What the log's directory is, and which
+ * descriptors are in it, is known from the calls themselves; all others pass.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define CALLS(CALL)                                                                                                        \
+    CALL(mkdir) CALL(faccessat) CALL(openat) CALL(close) CALL(fstat) CALL(pread) CALL(pwrite)                   \
+    CALL(posix_fallocate) CALL(ftruncate) CALL(mmap) CALL(fdatasync) CALL(fsync) CALL(flock) CALL(renameat2)               \
+    CALL(renameat) CALL(unlinkat) CALL(fdopendir) CALL(readdir)
+
+#define NUMBER(name) CALL_##name,
+enum call { CALLS(NUMBER) CALL_COUNT };
+#define NAME(name) #name,
+static const char *const names[] = {CALLS(NAME)};
+
+enum { MAX_DESCRIPTORS = 4096, NAME_SIZE = 32 };
+
+static char directory[4096];
+static char files[MAX_DESCRIPTORS][NAME_SIZE]; /* by descriptor; "": not the log's */
+static unsigned seen[CALL_COUNT];
+static unsigned touched; /* calls that did not do what was asked */
+
+static enum call chosen = CALL_COUNT;
+static unsigned chosen_number;
+static int chosen_error; /* 0: none */
+static bool is_part;     /* transfers a part; where there is an error too, the call after it fails */
+static __thread int next_error;
+
+static pthread_mutex_t hold_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t hold_moved = PTHREAD_COND_INITIALIZER;
+static char held_name[NAME_SIZE]; /* the next fdatasync of this file waits */
+static bool is_held;
+
+/* ---- for Python ---- */
+
+void shim_watch(const char *path)
+{
+    strncpy(directory, path, sizeof directory - 1);
+}
+
+/* 0, or -1 where there is no such call. */
+int shim_choose(const char *name, unsigned number, int error, int part)
+{
+    for (chosen = 0; chosen < CALL_COUNT; chosen++)
+        if (strcmp(names[chosen], name) == 0)
+            break;
+    chosen_number = number;
+    chosen_error = error;
+    is_part = part != 0;
+    return chosen < CALL_COUNT ? 0 : -1;
+}
+
+const char *shim_name(unsigned call)
+{
+    return call < CALL_COUNT ? names[call] : NULL;
+}
+
+unsigned shim_seen(unsigned call)
+{
+    return __atomic_load_n(&seen[call], __ATOMIC_RELAXED);
+}
+
+unsigned shim_touched(void)
+{
+    return __atomic_load_n(&touched, __ATOMIC_RELAXED);
+}
+
+void shim_hold(const char *name)
+{
+    strncpy(held_name, name, sizeof held_name - 1);
+}
+
+void shim_wait_held(void)
+{
+    (void)pthread_mutex_lock(&hold_lock);
+    while (!is_held)
+        (void)pthread_cond_wait(&hold_moved, &hold_lock);
+    (void)pthread_mutex_unlock(&hold_lock);
+}
+
+void shim_release(void)
+{
+    (void)pthread_mutex_lock(&hold_lock);
+    held_name[0] = 0;
+    (void)pthread_cond_broadcast(&hold_moved);
+    (void)pthread_mutex_unlock(&hold_lock);
+}
+
+/* ---- choosing ---- */
+
+static bool is_ours(int descriptor)
+{
+    return descriptor >= 0 && descriptor < MAX_DESCRIPTORS && files[descriptor][0] != 0;
+}
+
+static bool is_directory(const char *path)
+{
+    return directory[0] != 0 && strcmp(path, directory) == 0;
+}
+
+static void note(int descriptor, const char *name)
+{
+    if (descriptor >= 0 && descriptor < MAX_DESCRIPTORS)
+        strncpy(files[descriptor], name, NAME_SIZE - 1);
+}
+
+static void forget(int descriptor)
+{
+    if (is_ours(descriptor))
+        memset(files[descriptor], 0, NAME_SIZE);
+}
+
+static bool is_chosen(enum call call)
+{
+    return __atomic_add_fetch(&seen[call], 1, __ATOMIC_RELAXED) == chosen_number && call == chosen;
+}
+
+static void touch(void)
+{
+    (void)__atomic_add_fetch(&touched, 1, __ATOMIC_RELAXED);
+}
+
+/* The error that the call has to give, or 0. */
+static int error_of(enum call call)
+{
+    if (!is_chosen(call))
+        return 0;
+    touch();
+    return chosen_error;
+}
+
+/* How much of `size` to transfer; -1, with errno, for none. */
+static ssize_t part_of(enum call call, size_t size)
+{
+    bool chosen_now = is_chosen(call);
+    int error = chosen_now && !is_part ? chosen_error : next_error;
+    next_error = 0;
+    if (error != 0) {
+        touch();
+        errno = error;
+        return -1;
+    }
+    if (!chosen_now || size < 2)
+        return (ssize_t)size;
+    touch();
+    next_error = chosen_error;
+    return (ssize_t)(size / 2);
+}
+
+static void wait_if_held(int descriptor)
+{
+    (void)pthread_mutex_lock(&hold_lock);
+    while (held_name[0] != 0 && strcmp(files[descriptor], held_name) == 0) {
+        is_held = true;
+        (void)pthread_cond_broadcast(&hold_moved);
+        (void)pthread_cond_wait(&hold_moved, &hold_lock);
+    }
+    (void)pthread_mutex_unlock(&hold_lock);
+}
+
+/* ---- the calls ---- */
+
+#define REAL(name)                                                                                                         \
+    static __typeof__(name) *real;                                                                                         \
+    if (real == NULL)                                                                                                      \
+    real = (__typeof__(name) *)dlsym(RTLD_NEXT, #name)
+
+#define FAIL_IF_CHOSEN(name, ours, result)                                                                                 \
+    do {                                                                                                                   \
+        int chosen_now = (ours) ? error_of(CALL_##name) : 0;                                                               \
+        if (chosen_now != 0) {                                                                                             \
+            errno = chosen_now;                                                                                            \
+            return result;                                                                                                 \
+        }                                                                                                                  \
+    } while (0)
+
+int openat(int at, const char *name, int flags, ...)
+{
+    REAL(openat);
+    va_list arguments;
+    va_start(arguments, flags);
+    mode_t mode = flags & O_CREAT ? (mode_t)va_arg(arguments, unsigned) : 0;
+    va_end(arguments);
+    bool ours = is_ours(at) || (at == AT_FDCWD && is_directory(name));
+    FAIL_IF_CHOSEN(openat, ours, -1);
+    int descriptor = real(at, name, flags, mode);
+    if (ours)
+        note(descriptor, name);
+    return descriptor;
+}
+
+int close(int descriptor)
+{
+    REAL(close);
+    bool ours = is_ours(descriptor);
+    forget(descriptor);
+    int result = real(descriptor);
+    FAIL_IF_CHOSEN(close, ours, -1); /* closed it is all the same */
+    return result;
+}
+
+int mkdir(const char *path, mode_t mode)
+{
+    REAL(mkdir);
+    FAIL_IF_CHOSEN(mkdir, is_directory(path), -1);
+    return real(path, mode);
+}
+
+int faccessat(int at, const char *name, int mode, int flags)
+{
+    REAL(faccessat);
+    FAIL_IF_CHOSEN(faccessat, is_ours(at), -1);
+    return real(at, name, mode, flags);
+}
+
+int fstat(int descriptor, struct stat *status)
+{
+    REAL(fstat);
+    FAIL_IF_CHOSEN(fstat, is_ours(descriptor), -1);
+    return real(descriptor, status);
+}
+
+ssize_t pread(int descriptor, void *to, size_t size, off_t offset)
+{
+    REAL(pread);
+    ssize_t part = is_ours(descriptor) ? part_of(CALL_pread, size) : (ssize_t)size;
+    return part < 0 ? -1 : real(descriptor, to, (size_t)part, offset);
+}
+
+ssize_t pwrite(int descriptor, const void *from, size_t size, off_t offset)
+{
+    REAL(pwrite);
+    ssize_t part = is_ours(descriptor) ? part_of(CALL_pwrite, size) : (ssize_t)size;
+    return part < 0 ? -1 : real(descriptor, from, (size_t)part, offset);
+}
+
+int posix_fallocate(int descriptor, off_t offset, off_t size)
+{
+    REAL(posix_fallocate);
+    int error = is_ours(descriptor) ? error_of(CALL_posix_fallocate) : 0;
+    return error != 0 ? error : real(descriptor, offset, size);
+}
+
+int ftruncate(int descriptor, off_t size)
+{
+    REAL(ftruncate);
+    FAIL_IF_CHOSEN(ftruncate, is_ours(descriptor), -1);
+    return real(descriptor, size);
+}
+
+void *mmap(void *at, size_t size, int protection, int flags, int descriptor, off_t offset)
+{
+    REAL(mmap);
+    FAIL_IF_CHOSEN(mmap, is_ours(descriptor), MAP_FAILED);
+    return real(at, size, protection, flags, descriptor, offset);
+}
+
+int fdatasync(int descriptor)
+{
+    REAL(fdatasync);
+    FAIL_IF_CHOSEN(fdatasync, is_ours(descriptor), -1);
+    if (is_ours(descriptor))
+        wait_if_held(descriptor);
+    return real(descriptor);
+}
+
+int fsync(int descriptor)
+{
+    REAL(fsync);
+    FAIL_IF_CHOSEN(fsync, is_ours(descriptor), -1);
+    return real(descriptor);
+}
+
+int flock(int descriptor, int operation)
+{
+    REAL(flock);
+    FAIL_IF_CHOSEN(flock, is_ours(descriptor), -1);
+    return real(descriptor, operation);
+}
+
+long syscall(long number, ...)
+{
+    REAL(syscall);
+    long a[6];
+    va_list arguments;
+    va_start(arguments, number);
+    for (size_t i = 0; i < 6; i++)
+        a[i] = va_arg(arguments, long);
+    va_end(arguments);
+    FAIL_IF_CHOSEN(renameat2, number == SYS_renameat2 && is_ours((int)a[0]), -1);
+    return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+int renameat(int from_at, const char *from, int to_at, const char *to)
+{
+    REAL(renameat);
+    FAIL_IF_CHOSEN(renameat, is_ours(from_at), -1);
+    return real(from_at, from, to_at, to);
+}
+
+int unlinkat(int at, const char *name, int flags)
+{
+    REAL(unlinkat);
+    FAIL_IF_CHOSEN(unlinkat, is_ours(at), -1);
+    return real(at, name, flags);
+}
+
+DIR *fdopendir(int descriptor)
+{
+    REAL(fdopendir);
+    FAIL_IF_CHOSEN(fdopendir, is_ours(descriptor), NULL);
+    return real(descriptor);
+}
+
+struct dirent *readdir(DIR *stream)
+{
+    REAL(readdir);
+    FAIL_IF_CHOSEN(readdir, is_ours(dirfd(stream)), NULL);
+    return real(stream);
+}
+
+int closedir(DIR *stream)
+{
+    REAL(closedir);
+    forget(dirfd(stream));
+    return real(stream);
+}
