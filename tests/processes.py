@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,14 @@ def environment() -> dict[str, str]:
     paths = [str(HERE), str(HERE / "format"), str(HERE.parent)]
     earlier = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, *([earlier] if earlier else [])])}
+
+
+def memory() -> tempfile.TemporaryDirectory[str]:
+    """A directory in memory, where there is such a thing: for what is not about the disk and would
+    wait for it thousands of times.
+    """
+    place = Path("/dev/shm")
+    return tempfile.TemporaryDirectory("", "pylogwal-", place if place.is_dir() else None)
 
 
 def run_python(

@@ -19,7 +19,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from faults import Fault, Job, Shim, scratch
+from faults import Fault, Job, Shim
+from processes import memory
 from stores import BLANK, State, restore, state_of
 
 from pylogwal import (
@@ -243,7 +244,7 @@ def child(job: Job, work: Path) -> None:
 
 def run(job: Job) -> list[object]:
     """Does a job in a fork. What an `Outcome` holds besides the job."""
-    with scratch() as name:
+    with memory() as name:
         work = Path(name)
         process = os.fork()
         if process == 0:

@@ -12,7 +12,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -172,12 +171,3 @@ class Servers:
     def close(self) -> None:
         while not self._idle.empty():
             self._idle.get().close()
-
-
-def memory_directory() -> str | None:
-    """Where a log costs no waiting for a disk, which says nothing about calls that fail."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-
-
-def scratch() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="pylogwal-", dir=memory_directory())

@@ -1,0 +1,43 @@
+"""What comes while an fdatasync is under way: shim.c holds it for as long as the test likes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from faults import build_shim, environment
+from processes import PATIENCE_S
+
+NOTHING_TO_DO = """
+import sys
+import time
+from pathlib import Path
+from faults import Shim
+from pylogwal import Wal
+
+path, shim = Path(sys.argv[1]), Shim()
+shim.watch(path)
+with shim.held(f"{1:016x}.wal"):
+    # In the smallest segment the next one is made at once, and first this one's header synced: a
+    # sync that covers no write.
+    wal = Wal(path, segment_bytes=65536)
+    shim.wait_held()
+    ticket = wal.core.fast_submit([], -1)
+    assert wal.core.durable_ticket() == ticket, "nothing was pending, so it is durable at once"
+while wal.stats().syncs == 0:
+    time.sleep(0.001)
+assert wal.core.durable_ticket() >= ticket, "what was durable is not any more"
+wal.close()
+"""
+
+
+def test_a_sync_does_not_take_back_what_became_durable_meanwhile(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NOTHING_TO_DO, tmp_path / "log"],
+        env=environment(build_shim(tmp_path)),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 0, done.stderr
