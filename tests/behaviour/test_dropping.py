@@ -6,7 +6,6 @@ import asyncio
 import gc
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import pytest
 from processes import (
     descriptors,
     mapped_files,
-    resident_bytes,
     run_python,
     thread_count,
     threads_back_to,
@@ -22,7 +20,7 @@ from processes import (
 from stores import SEGMENT_BYTES, run
 
 import pylogwal
-from pylogwal import Entry, LockedError, Wal, WalLogStore
+from pylogwal import LockedError, Wal, WalLogStore
 
 OPTIONS = {"durability": "manual", "segment_bytes": SEGMENT_BYTES}
 
@@ -140,67 +138,6 @@ def test_an_open_that_fails_lets_go_of_everything(tmp_path: Path) -> None:
             Wal(tmp_path, read_only=read_only)
     segment.write_bytes(good)
     assert_nothing_is_held(tmp_path, threads - 2, before)
-
-
-def cycle_of_a_handle(path: Path, index: int) -> None:
-    with Wal(path, segment_bytes=SEGMENT_BYTES) as wal:
-        wal.persist_entries([Entry(index, 1, b"x" * 100)])
-        assert wal.entry(index) is not None
-        if index % 50 == 0:
-            wal.purge(pylogwal.LogId(index, 1))
-
-
-def cycle_of_a_store(path: Path, index: int) -> None:
-    async def main() -> None:
-        async with pylogwal.open(path, segment_bytes=SEGMENT_BYTES) as store:
-            await store.persist_entries([Entry(index, 1, b"x" * 100)])
-            assert store.get_entries(index, index)
-
-    asyncio.run(main())
-
-
-def cycle_of_refusals(path: Path, index: int) -> None:
-    with Wal(path, segment_bytes=SEGMENT_BYTES, durability="manual") as wal:
-        wal.persist_entries([Entry(index, 1, b"x" * 100)])
-        for _ in range(5):
-            with pytest.raises(pylogwal.InvalidEntryError):
-                wal.persist_entries([Entry(index + 2**40, 1, b"x" * 100)])
-            with pytest.raises(LockedError):
-                Wal(path)
-
-
-def hold_to_no_leak(tmp_path: Path, cycle: Callable[[Path, int], None], count: int) -> None:
-    def cycles(first: int, last: int) -> None:
-        for index in range(first, last + 1):
-            cycle(tmp_path, index)
-        let_go()
-
-    warm_up = count // 3
-    cycles(1, warm_up)
-    threads, held, resident = thread_count(), len(descriptors()), resident_bytes()
-    cycles(warm_up + 1, count)
-    assert threads_back_to(threads)
-    assert len(descriptors()) <= held
-    # A leak of one small object a cycle is above this in the long run; noise is below.
-    assert resident_bytes() - resident < max(2 << 20, (count - warm_up) * 128)
-
-
-CYCLES = [cycle_of_a_handle, cycle_of_a_store, cycle_of_refusals]
-
-
-@pytest.mark.parametrize("cycle", CYCLES)
-def test_cycles_of_open_append_close_leak_nothing(
-    tmp_path: Path, cycle: Callable[[Path, int], None]
-) -> None:
-    hold_to_no_leak(tmp_path, cycle, 150)
-
-
-@pytest.mark.prove
-@pytest.mark.parametrize("cycle", CYCLES)
-def test_thousands_of_cycles_leak_nothing(
-    tmp_path: Path, cycle: Callable[[Path, int], None]
-) -> None:
-    hold_to_no_leak(tmp_path, cycle, 6000)
 
 
 def test_the_lock_is_free_after_close_though_a_child_is_being_started(tmp_path: Path) -> None:
