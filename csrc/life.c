@@ -341,8 +341,10 @@ int lw_wal_open_on(lw_fs *fs, const lw_options *options, lw_wal **out, lw_error 
         free_handle(wal);
         return status;
     }
+    (void)pthread_mutex_lock(&wal->lock); /* the threads run, and may sync already */
     wal->stats.recovery_ns = lw_now_ns() - started_ns;
     lw_show_positions(wal);
+    (void)pthread_mutex_unlock(&wal->lock);
     *out = wal;
     return LW_OK;
 }
