@@ -15,7 +15,7 @@
 
 #include "format.h"
 
-enum { MAX_FILES = 8, ENTRY_SIZE = 900 };
+enum { MAX_FILES = 8, ENTRY_SIZE = 900, DIRECTORY_SIZE = 256, PATH_SIZE = 320 };
 
 typedef struct image {
     char name[32];
@@ -23,13 +23,13 @@ typedef struct image {
     size_t size;
 } image;
 
-static char directory[64];
+static char directory[DIRECTORY_SIZE];
 static image files[MAX_FILES];
 static size_t file_count;
 
-static void path_of(const char *name, char path[128])
+static void path_of(const char *name, char path[PATH_SIZE])
 {
-    (void)snprintf(path, 128, "%s/%s", directory, name);
+    (void)snprintf(path, PATH_SIZE, "%s/%s", directory, name);
 }
 
 static lw_wal *open_log(int read_only, lw_error *error)
@@ -65,7 +65,7 @@ static void write_batch(lw_wal *wal, lw_operation operation, uint64_t first, uin
 
 static void keep_file(const char *name)
 {
-    char path[128];
+    char path[PATH_SIZE];
     struct stat status;
     image *file = &files[file_count++];
     path_of(name, path);
@@ -94,7 +94,7 @@ static void make_log(void)
     char name[LW_NAME_SIZE];
     keep_file(LW_LOCK_NAME);
     for (uint64_t number = 1; file_count < MAX_FILES; number++) {
-        char path[128];
+        char path[PATH_SIZE];
         lw_segment_name(number, LW_SEGMENT_SUFFIX, name);
         path_of(name, path);
         if (access(path, F_OK) != 0)
@@ -106,7 +106,7 @@ static void make_log(void)
 
 static void put_file(const image *file, const uint8_t *bytes)
 {
-    char path[128];
+    char path[PATH_SIZE];
     path_of(file->name, path);
     int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
     assert(descriptor >= 0 && write(descriptor, bytes, file->size) == (ssize_t)file->size);
@@ -115,7 +115,7 @@ static void put_file(const image *file, const uint8_t *bytes)
 
 static bool file_is(const image *file, const uint8_t *bytes)
 {
-    char path[128];
+    char path[PATH_SIZE];
     static uint8_t present[1 << 20];
     path_of(file->name, path);
     int descriptor = open(path, O_RDONLY);
@@ -202,7 +202,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     (void)argc;
     (void)argv;
-    (void)snprintf(directory, sizeof directory, "%s/logwal-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    const char *parent = getenv("TMPDIR");
+    (void)snprintf(directory, sizeof directory, "%s/logwal-XXXXXX", parent != NULL ? parent : "/tmp");
     assert(mkdtemp(directory) != NULL);
     make_log();
     return 0;
