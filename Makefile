@@ -14,8 +14,7 @@ test: build  ## set up and run all tests; ARGS are pytest's
 prove: build  ## crashes, mutants, faults, hostile bytes, power cuts; fuzzing; sanitizers
 	$(BIN)/python -m pytest -m prove -o faulthandler_timeout=1800 $(ARGS)
 	tests/fuzz/run $(FUZZ_SECONDS)
-	PYTHON=$(PYTHON) .ci/sanitize address
-	PYTHON=$(PYTHON) .ci/sanitize thread tests/behaviour tests/contract tests/test_turns.py
+	PYTHON=$(PYTHON) .ci/sanitize
 
 prove-long:  ## crashes of new random histories, for LONG_SECONDS (3600)
 	tests/crash/long $(LONG_SECONDS)
