@@ -420,6 +420,7 @@ static int write_frames(lw_wal *wal, const plan *p, uint64_t size, writing *w, l
     int failed = w->needs_epoch ? wal->fs->random(wal->fs, w->epoch, sizeof w->epoch) : 0;
     if (failed)
         return fail_written(w, failed, "no random bytes", error);
+    wal->mark_is_touched = true;
     failed = lw_guarded(write_run, w);
     if (!failed)
         failed = w->failed;

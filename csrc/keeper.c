@@ -42,7 +42,7 @@ static bool is_useless(const lw_wal *wal, const lw_segment *segment)
 
 static bool can_recycle(const lw_wal *wal, const lw_segment *segment)
 {
-    bool short_of_files = wal->successor == 0 ? wal->spare_count == 0 && !wal->preparing
+    bool short_of_files = wal->successor == 0 ? wal->spare_count == 0 && !wal->preparing && !wal->successor_to_wipe
                                               : wal->spare_count + 1 < wal->options.spare_segments;
     return short_of_files && wal->options.spare_segments > 0 && !wal->failed &&
            segment->size == wal->options.segment_bytes && !lw_segment_pinned_by_reader(segment);
@@ -184,6 +184,17 @@ static int name_successor(lw_wal *wal, uint64_t spare, uint64_t number, lw_error
     return status == LW_OK ? lw_prepare_name(wal->fs, spare, number, error) : status;
 }
 
+/*
+ * What an earlier roll left of a header, and the sectors of the next one that a power cut lets through, could together be the
+ * earlier header, whole: with it the frames behind it would come back, or a footer be missed that was written over since.
+ */
+static int wipe_successor(lw_wal *wal, uint64_t number, lw_error *error)
+{
+    char name[LW_NAME_SIZE];
+    lw_segment_name(number, LW_SEGMENT_SUFFIX, name);
+    return LW_STEP(WIPE_SUCCESSOR) ? lw_prepare_wipe(wal->fs, name, error) : LW_OK;
+}
+
 /* `spare`: one that exists, or 0 to make one. */
 static int make_successor(lw_wal *wal, uint64_t spare, uint64_t number, lw_error *error)
 {
@@ -207,12 +218,15 @@ static void prepare(lw_wal *wal)
 {
     lw_error error = {.status = LW_OK};
     bool for_successor = wal->successor == 0;
+    bool wipes = for_successor && wal->successor_to_wipe;
     uint64_t number = wal->tail->identity.number + 1;
-    uint64_t spare = for_successor && wal->spare_count > 0 ? wal->spares[--wal->spare_count] : 0;
+    uint64_t spare = for_successor && !wipes && wal->spare_count > 0 ? wal->spares[--wal->spare_count] : 0;
     uint64_t made = for_successor ? 0 : wal->next_spare++;
     wal->preparing = true;
     (void)pthread_mutex_unlock(&wal->lock);
-    int status = for_successor ? make_successor(wal, spare, number, &error) : make_spare(wal, made, &error);
+    int status = wipes           ? wipe_successor(wal, number, &error)
+                 : for_successor ? make_successor(wal, spare, number, &error)
+                                 : make_spare(wal, made, &error);
     (void)pthread_mutex_lock(&wal->lock);
     wal->preparing = false;
     wal->prepare_error = error;
@@ -225,7 +239,9 @@ static void prepare(lw_wal *wal)
         wal->failed_errno = error.sys_errno;
     } else if (status == LW_OK && for_successor) {
         wal->successor = number;
-        wal->successor_size = wal->options.segment_bytes;
+        wal->successor_to_wipe = false;
+        if (!wipes)
+            wal->successor_size = wal->options.segment_bytes;
     } else if (status == LW_OK) {
         (void)add_spare(wal, made); /* one that finds no memory is found again at the next open */
     }
@@ -266,6 +282,14 @@ void lw_keeper_successor_taken(lw_wal *wal)
 {
     wal->successor = 0;
     (void)pthread_cond_signal(&wal->keeper_work);
+}
+
+void lw_keeper_successor_torn(lw_wal *wal)
+{
+    (void)pthread_mutex_lock(&wal->lock);
+    wal->successor = 0;
+    wal->successor_to_wipe = true;
+    (void)pthread_mutex_unlock(&wal->lock);
 }
 
 int lw_keeper_adopt_spares(lw_wal *wal, const uint64_t *spares, size_t count, lw_error *error)

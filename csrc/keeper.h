@@ -11,6 +11,8 @@
 int lw_keeper_get_successor(lw_wal *, uint64_t size, uint64_t *number, lw_error *);
 /* With `lock` held: it has become the tail. */
 void lw_keeper_successor_taken(lw_wal *);
+/* A part of a header may have been stored in it: it has to be wiped before it is tried again. */
+void lw_keeper_successor_torn(lw_wal *);
 /* With `lock` held: a sync has succeeded, so files may have become useless. */
 void lw_keeper_notice_durable(lw_wal *);
 /* Waits until those are gone. */

@@ -174,7 +174,8 @@ static int adopt(lw_wal *wal, lw_recovered *found, lw_error *error)
     wal->durable_index = found->durable_index;
     wal->durable_floor = wal->options.read_only ? found->durable_floor : found->state.bounds.first - 1;
     wal->mark_is_valid = found->closed_cleanly;
-    wal->successor = found->successor;
+    wal->successor = found->is_new ? found->successor : 0; /* of a new log it was just made */
+    wal->successor_to_wipe = !found->is_new && found->successor != 0;
     wal->stats.recovered_entries = found->state.bounds.next - found->state.bounds.first;
     wal->stats.cut_bytes = found->cut_bytes;
     wal->stats.cut_batches = found->cut_batches;
@@ -189,9 +190,9 @@ static int measure_successor(lw_wal *wal, lw_error *error)
 {
     char name[LW_NAME_SIZE];
     lw_file *file;
-    if (wal->successor == 0)
+    if (wal->successor == 0 && !wal->successor_to_wipe)
         return LW_OK;
-    lw_segment_name(wal->successor, LW_SEGMENT_SUFFIX, name);
+    lw_segment_name(wal->tail == NULL ? 1 : wal->tail->identity.number + 1, LW_SEGMENT_SUFFIX, name);
     int failed = wal->fs->open(wal->fs, name, 0, &file);
     if (!failed) {
         failed = wal->fs->size(wal->fs, file, &wal->successor_size);

@@ -50,7 +50,8 @@ struct lw_wal {
 
     pthread_mutex_t accept_lock;
     bool needs_epoch;   /* accept_lock: nothing was written since the log was opened */
-    bool mark_is_valid; /* accept_lock: the tail's close mark describes its end */
+    bool mark_is_valid; /* accept_lock: the tail's close mark describes its end, so what comes next has to clear it */
+    bool mark_is_touched; /* accept_lock: and a write that was refused may have done so */
     uint8_t *collected; /* accept_lock: frames of a large batch, on their way to the file; NULL until there is one */
 
     pthread_mutex_t lock;
@@ -87,6 +88,7 @@ struct lw_wal {
 
     /* lock: files */
     uint64_t successor;       /* its number, when it is ready; 0: not yet */
+    bool successor_to_wipe;   /* its file has its name, but may hold a part of a header that never counted */
     uint64_t successor_size;  /* of it, in bytes that are allocated */
     bool successor_wanted;    /* a roll waits for it */
     uint64_t prepare_tries;

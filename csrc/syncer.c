@@ -202,6 +202,7 @@ static int seal(lw_wal *wal, lw_page *footer, lw_error *error)
 {
     describe_with_state(wal, wal->tail, LW_FOOTER, footer);
     store_pages pages = {.segment = wal->tail, .page = footer, .with_index = true, .clears_mark = wal->mark_is_valid};
+    wal->mark_is_touched = true;
     int status = store(&pages, error);
     if (status != LW_OK)
         return status;
@@ -276,6 +277,8 @@ int lw_begin_segment(lw_wal *wal, uint64_t segment_bytes, lw_error *error)
         header.predecessor_check = footer.check;
         store_pages pages = {.segment = segment, .page = &header};
         status = store(&pages, error);
+        if (status != LW_OK)
+            lw_keeper_successor_torn(wal);
     }
     if (status != LW_OK) {
         lw_segment_unpin(segment);
@@ -295,7 +298,7 @@ int lw_close_tail(lw_wal *wal, lw_error *error)
     lw_segment *tail = wal->tail;
     if (wal->failed)
         return fail_synced(wal, error);
-    if (wal->mark_is_valid)
+    if (wal->mark_is_valid && !wal->mark_is_touched)
         return LW_OK;
     lw_segment_name_of(tail, name);
     describe_with_state(wal, tail, LW_CLOSE_MARK, &mark);

@@ -402,7 +402,7 @@ void lw_wal_stats(lw_wal *wal, lw_stats *stats)
     stats->sync_p99_ns = lw_histogram_permille(&wal->sync_times, 990);
     stats->sync_max_ns = wal->sync_times.highest;
     stats->segments = wal->segment_count;
-    stats->spares = wal->spare_count + (wal->successor != 0);
+    stats->spares = wal->spare_count + (wal->successor != 0 || wal->successor_to_wipe);
     (void)pthread_mutex_unlock(&wal->lock);
 }
 

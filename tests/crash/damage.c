@@ -1,5 +1,6 @@
 #include "damage.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 #include "random.h"
@@ -21,6 +22,21 @@ static void note_known(void)
     known_writes = s.model.writes;
 }
 
+/* Opened, some writes refused, and closed again. False where the close did not make all durable. */
+static bool refused_life(void)
+{
+    disk_fail(sim_chance(50) ? DISK_STORE : DISK_WRITE | DISK_ALLOCATE, 1 + (unsigned)sim_below(12), EIO);
+    disk_fail_again(40);
+    s.fails = true;
+    bool closed = session_open();
+    if (closed) {
+        random_steps(1 + sim_below(4));
+        closed = session_close();
+    }
+    disk_fail(0, 0, 0);
+    return closed;
+}
+
 static void *life(void *argument)
 {
     bool *closes = argument;
@@ -33,6 +49,8 @@ static void *life(void *argument)
     random_steps(1 + sim_below(40));
     if (*closes) {
         (void)session_close();
+        if (sim_chance(30))
+            *closes = refused_life();
         return NULL;
     }
     (void)step_append(1);
@@ -144,9 +162,14 @@ void damage_history(uint64_t seed)
     disk_eager(0);
     sim_restless(0);
     s.options.spare_segments = (uint32_t)sim_below(3);
-    bool closes = sim_chance(50);
+    const bool wanted = sim_chance(50);
+    bool closes = wanted;
     if (sim_run(life, &closes) == SIM_STUCK)
         fail("nothing moves any more");
+    if (closes != wanted) { /* what is known to be durable is not known here */
+        session_crash(true, DISK_NOTHING);
+        return;
+    }
     if (closes) {
         known_segment = UINT64_MAX;
         known_end = UINT64_MAX;

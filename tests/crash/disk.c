@@ -1,6 +1,7 @@
 #include "disk.h"
 
 #include <errno.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,6 +68,7 @@ static unsigned eager;
 static unsigned failing;
 static unsigned failing_in;
 static int failing_with;
+static unsigned failing_again;
 static bool sync_failed;
 static bool any_failed;
 
@@ -288,6 +290,12 @@ void disk_fail(unsigned operations, unsigned nth, int error)
     failing = operations;
     failing_in = nth;
     failing_with = error;
+    failing_again = 0;
+}
+
+void disk_fail_again(unsigned percent)
+{
+    failing_again = percent;
 }
 
 bool disk_sync_failed(void)
@@ -314,15 +322,23 @@ static void moment(void)
     write_back_early();
 }
 
-/* Each operation begins here; the result is the error that it has to fail with, or 0. */
-static int begin(disk_operation operation)
+/* The error that it has to fail with, or 0. */
+static int failure_of(disk_operation operation)
 {
-    moment();
     if ((failing & operation) == 0 || failing_in == 0 || --failing_in > 0)
         return 0;
     any_failed = true;
+    if (sim_chance(failing_again))
+        failing_in = 1 + (unsigned)sim_below(10);
     trace("the next one fails: %s", strerror(failing_with));
     return failing_with;
+}
+
+/* Each operation begins here. */
+static int begin(disk_operation operation)
+{
+    moment();
+    return failure_of(operation);
 }
 
 /* ---- the table ---- */
@@ -634,22 +650,63 @@ lw_fs *disk_open(void)
 
 /* ---- stores to mappings ---- */
 
+static void copy_to(inode *file, uint64_t offset, uint8_t *to, const void *from, size_t size)
+{
+    if (from != NULL)
+        memcpy(to, from, size);
+    else
+        memset(to, 0, size);
+    mark(file, offset, size);
+}
+
+/* A page that cannot be had: what comes before it in the copy is stored. */
+static void fault(inode *file, uint64_t offset, uint8_t *to, const void *from, size_t size)
+{
+    size_t before = (size_t)(PAGE - offset % PAGE);
+    if (before < size && sim_chance(50))
+        copy_to(file, offset, to, from, before);
+    jmp_buf *guard = *sim_thread_local();
+    if (guard == NULL) {
+        (void)fprintf(stderr, "disk: a store outside of lw_guarded\n");
+        abort();
+    }
+    longjmp(*guard, 1);
+}
+
+/* csrc/guard.c, without signals. */
+int lw_guarded(void (*body)(void *argument), void *argument)
+{
+    void **const innermost = sim_thread_local();
+    void *const outer = *innermost;
+    jmp_buf here;
+    *innermost = &here;
+    if (setjmp(here) != 0) {
+        *innermost = outer;
+        return EIO;
+    }
+    body(argument);
+    *innermost = outer;
+    return 0;
+}
+
+void lw_guard_install(void)
+{
+}
+
 static void store(uint8_t *to, const void *from, size_t size)
 {
     uint64_t offset;
     inode *file = inode_at(to, &offset);
     bool dies = sim_event();
+    if (!dies && failure_of(DISK_STORE))
+        fault(file, offset, to, from, size);
     if (dies)
         size = (size_t)sim_below(size + 1); /* in the middle of the copy */
     if (offset + size > file->live_size || file->maps == 0) {
         (void)fprintf(stderr, "disk: a store to what is not mapped\n");
         abort();
     }
-    if (from != NULL)
-        memcpy(to, from, size);
-    else
-        memset(to, 0, size);
-    mark(file, offset, size);
+    copy_to(file, offset, to, from, size);
     if (dies)
         sim_die();
     write_back_early();

@@ -32,7 +32,8 @@ typedef enum disk_survival {
 
 typedef enum disk_operation {
     DISK_OPEN = 1, DISK_ALLOCATE = 2, DISK_MAP = 4, DISK_READ = 8, DISK_WRITE = 16, DISK_SYNC = 32, DISK_SYNC_DIR = 64,
-    DISK_RENAME = 128, DISK_REMOVE = 256, DISK_LIST = 512
+    DISK_RENAME = 128, DISK_REMOVE = 256, DISK_LIST = 512,
+    DISK_STORE = 1024 /* into a mapping: where the system would raise SIGBUS */
 } disk_operation;
 
 void disk_clear(void);             /* an empty directory */
@@ -43,6 +44,8 @@ void disk_power_cut_but(unsigned last); /* names and sizes survive, and the last
 
 /* The nth operation of these kinds from now on fails with this errno value, once. 0: none. */
 void disk_fail(unsigned operations, unsigned nth, int error);
+/* And then, with this chance in percent, once more a few operations later, and so on. */
+void disk_fail_again(unsigned percent);
 /* True after a sync of what the log relies on was made to fail, until the next kill or power cut. */
 bool disk_sync_failed(void);
 bool disk_failed(void); /* any operation, likewise */

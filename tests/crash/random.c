@@ -118,12 +118,17 @@ static void *random_life(void *argument)
 static void random_failure(void)
 {
     static const unsigned syncs = DISK_SYNC | DISK_SYNC_DIR;
-    if (sim_chance(60))
+    uint64_t draw = sim_below(100);
+    if (draw < 45)
         disk_fail(syncs, 1 + (unsigned)sim_below(20), EIO);
-    else if (sim_chance(50))
+    else if (draw < 65)
+        disk_fail(DISK_STORE, 1 + (unsigned)sim_below((uint64_t)1 << sim_below(8)), EIO);
+    else if (draw < 80)
         disk_fail(DISK_ALLOCATE, 1 + (unsigned)sim_below(4), ENOSPC);
     else
         disk_fail(DISK_RENAME | DISK_REMOVE | DISK_WRITE | DISK_OPEN | DISK_MAP, 1 + (unsigned)sim_below(30), EIO);
+    if (draw >= 45)
+        disk_fail_again(40);
     s.fails = true;
 }
 
@@ -145,7 +150,7 @@ void random_history(uint64_t seed)
     disk_eager((unsigned)(sim_chance(50) ? 0 : sim_below(20)));
     sim_restless((unsigned)(sim_chance(50) ? 0 : sim_below(30)));
     for (uint64_t crashes = 3 + sim_below(5); crashes > 0; crashes--) {
-        if (sim_chance(10))
+        if (sim_chance(20))
             random_failure();
         sim_die_at(random_death());
         if (sim_run(random_life, NULL) == SIM_STUCK)

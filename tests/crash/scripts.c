@@ -450,6 +450,32 @@ static void body_sized_again(void)
     fill(1, 600);
 }
 
+static void body_state_of_two_sectors(void)
+{
+    (void)step_with_hard_state(3, 1002);
+    (void)step_wait();
+}
+
+static void body_begins_next(void)
+{
+    uint64_t last = last_index() + 2;
+    fill(2, 3500);
+    while (lw_wal_last_index(s.wal) < last)
+        sim_yield();
+}
+
+/* Of the successor's header, which the hard state makes longer than a sector, only the first sector reaches the disk. The next
+ * header has the rest of it. */
+static void before_half_header(void)
+{
+    uint64_t size;
+    live(body_state_of_two_sectors, false, DISK_NOTHING);
+    live(body_begins_next, true, DISK_EVERYTHING);
+    uint8_t *successor = disk_bytes("0000000000000002.wal", &size);
+    memset(successor + DISK_SECTOR, 0, 4096 - DISK_SECTOR);
+    disk_settle();
+}
+
 /* ---- all of them ---- */
 
 static const script scripts[] = {
@@ -492,6 +518,7 @@ static const script scripts[] = {
     {.name = "the-same-bytes-behind-a-close-mark", .before = before_marked, .body = body_sized_again, .fail_count = 8},
     {.name = "a-torn-tail-beside-a-successor", .before = before_successor_torn, .body = body_sent_again, .spares = 1},
     {.name = "a-successor-that-lost-its-header", .before = before_headless, .body = body_roll_unsynced, .spares = 1},
+    {.name = "half-a-header-that-the-next-completes", .before = before_half_header, .body = body_begins_next},
     {.name = "after-a-clean-close", .before = before_closed, .body = body_roll_unsynced, .spares = 1},
     {.name = "after-a-kill", .before = before_killed, .body = body_purge, .spares = 1},
     {.name = "a-sync-fails", .body = body_mixed_failing, .spares = 1, .failing = DISK_SYNC, .fail_count = 12},

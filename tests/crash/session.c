@@ -345,7 +345,7 @@ int step_with_hard_state(size_t count, uint64_t vote)
     lw_hard_state hard = {.term = s.term, .commit_index = vote, .has_vote = vote % 3 != 0};
     if (hard.has_vote)
         hard.vote_size = (uint16_t)(vote % 20);
-    hard.extra_size = (uint16_t)(vote % 5 == 0 ? vote % 2048 : 0);
+    hard.extra_size = (uint16_t)(vote % 3 == 0 ? vote % 2048 : 0);
     memset(hard.vote, (int)vote, hard.vote_size);
     memset(hard.extra, (int)(vote + 1), hard.extra_size);
     for (size_t i = 0; i < count; i++)

@@ -19,6 +19,7 @@ typedef struct thread {
     const void *waits_for;
     uint64_t deadline; /* 0: none */
     bool timed_out;
+    void *local;
 } thread;
 
 static thread threads[MAX_THREADS];
@@ -106,6 +107,7 @@ int sim_thread_create(sim_thread *out, void *(*body)(void *), void *argument)
     made->body = body;
     made->argument = argument;
     made->status = READY;
+    made->local = NULL;
     *out = made;
     return 0;
 }
@@ -166,6 +168,12 @@ sim_outcome sim_run(void *(*body)(void *), void *argument)
     }
     current = NULL;
     return died ? SIM_DIED : SIM_DONE;
+}
+
+void **sim_thread_local(void)
+{
+    static void *outside;
+    return current != NULL ? &current->local : &outside;
 }
 
 void sim_yield(void)

@@ -61,6 +61,8 @@ uint64_t sim_events(void); /* since sim_die_at */
 /* Something that a death can come before. Returns true where it comes now: then finish what is half done, and sim_die. */
 bool sim_event(void);
 void sim_die(void);
+/* One pointer of the running thread's own. */
+void **sim_thread_local(void);
 /* Lets others run, perhaps. */
 void sim_yield(void);
 /* How often, in percent, a lock or a file operation lets others run. */
