@@ -199,7 +199,8 @@ static int make_plan(lw_wal *wal, const lw_batch *batch, plan *p, lw_error *erro
         p->control = lw_bounds_blank(&wal->state.bounds) ? 0 : LW_RESET_FRAME;
         break;
     }
-    p->next = next_after(wal, p);
+    if (status == LW_OK)
+        p->next = next_after(wal, p);
     return status;
 }
 
@@ -529,26 +530,23 @@ int lw_accept(lw_wal *wal, const lw_batch *batch, uint64_t ticket, uint64_t *seg
     int status = make_plan(wal, batch, &p, error);
     if (status != LW_OK)
         return status;
-    bool writes = p.control != 0 || p.count > 0 || p.hard_state != NULL;
-    uint64_t size = writes ? size_of(&p, wal->needs_epoch) : 0;
-    if (writes && !fits(wal->tail, &p, size)) {
+    if (p.control == 0 && p.count == 0 && p.hard_state == NULL) {
+        lw_accept_nothing(wal, ticket);
+        return LW_OK;
+    }
+    uint64_t size = size_of(&p, wal->needs_epoch);
+    if (!fits(wal->tail, &p, size)) {
         *segment_bytes = segment_size_for(wal, &p);
         if (*segment_bytes > LW_MAX_SEGMENT_SIZE)
             return lw_fail(error, LW_ENTRY_TOO_LARGE, "the batch is larger than the largest segment, 32 GiB");
         return LW_PENDING;
     }
-    if (writes) {
-        status = reserve_index(wal, &p, error);
-        if (status == LW_OK)
-            status = write_frames(wal, &p, size, &w, error);
-        if (status != LW_OK)
-            return status;
-        wal->needs_epoch = wal->mark_is_valid = false;
-    }
-    if (!writes) {
-        lw_accept_nothing(wal, ticket);
-        return LW_OK;
-    }
+    status = reserve_index(wal, &p, error);
+    if (status == LW_OK)
+        status = write_frames(wal, &p, size, &w, error);
+    if (status != LW_OK)
+        return status;
+    wal->needs_epoch = wal->mark_is_valid = false;
     (void)pthread_mutex_lock(&wal->lock);
     publish(wal, &p, &w, ticket);
     (void)pthread_mutex_unlock(&wal->lock);

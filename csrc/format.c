@@ -361,7 +361,7 @@ bool lw_segment_name_parse(const char *name, const char *suffix, uint64_t *numbe
 
 /* ---- bounds ---- */
 
-void lw_bounds_clear(lw_bounds *bounds)
+static void clear_bounds(lw_bounds *bounds)
 {
     memset(bounds, 0, sizeof *bounds);
     bounds->first = bounds->next = 1;
@@ -370,7 +370,7 @@ void lw_bounds_clear(lw_bounds *bounds)
 void lw_state_clear(lw_state *state)
 {
     memset(state, 0, sizeof *state);
-    lw_bounds_clear(&state->bounds);
+    clear_bounds(&state->bounds);
 }
 
 bool lw_bounds_blank(const lw_bounds *bounds)

@@ -158,7 +158,6 @@ bool lw_segment_name_parse(const char *name, const char *suffix, uint64_t *numbe
 
 /* The bounds of a new log, and what each record does to them. That a record fits has been checked before. */
 void lw_state_clear(lw_state *);
-void lw_bounds_clear(lw_bounds *);
 bool lw_bounds_blank(const lw_bounds *);
 void lw_bounds_append(lw_bounds *, uint64_t index, uint64_t term);
 /* `last_term` is that of the entry before `from`, where one stays. */

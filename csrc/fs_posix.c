@@ -64,7 +64,8 @@ static int open_at(int at, const char *name, int flags)
 
 static int posix_open(lw_fs *fs, const char *name, int flags, lw_file **out)
 {
-    int system_flags = (flags & LW_OPEN_WRITE ? O_RDWR : O_RDONLY) | (flags & LW_OPEN_CREATE ? O_CREAT : 0);
+    /* O_NONBLOCK: a pipe under a segment's name must not hang who looks at it. */
+    int system_flags = (flags & LW_OPEN_WRITE ? O_RDWR : O_RDONLY) | (flags & LW_OPEN_CREATE ? O_CREAT : 0) | O_NONBLOCK;
     lw_file *file = malloc(sizeof *file);
     if (file == NULL)
         return ENOMEM;

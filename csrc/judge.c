@@ -64,9 +64,10 @@ static int read_lock_file(lw_judge *j)
     j->fs->close(j->fs, file);
     if (failed)
         return lw_fail_errno(j->error, failed, LW_LOCK_NAME, "read");
-    if (size == 0)
-        return LW_OK;
-    lw_decoded decoded = size < LW_LOCK_SIZE ? LW_DAMAGED : lw_lock_decode(j->found->log_id, bytes);
+    static const uint8_t unwritten[LW_LOCK_SIZE];
+    if (size < LW_LOCK_SIZE || memcmp(bytes, unwritten, sizeof bytes) == 0)
+        return LW_OK; /* a power cut came before its sync */
+    lw_decoded decoded = lw_lock_decode(j->found->log_id, bytes);
     if (decoded == LW_NEWER_VERSION)
         return lw_fail(j->error, LW_UNSUPPORTED_FORMAT, "LOCK was written by a newer version of the library");
     j->lock_damaged = decoded == LW_DAMAGED;
@@ -74,7 +75,6 @@ static int read_lock_file(lw_judge *j)
     return LW_OK;
 }
 
-/* Where no segment was ever begun, a LOCK that is damaged was being written when the log was made. */
 static int fail_lock_damaged(lw_judge *j)
 {
     return lw_fail_corrupt(j->error, LW_LOCK_NAME, 0, 1, 0,

@@ -248,25 +248,33 @@ static void prepare(lw_wal *wal)
     lw_announce(wal);
 }
 
+/* With `lock` held. Until there is one, or a try to make it has failed; a failure that was forgotten since, as a purge has freed
+ * space, is none. */
+static int wait_for_successor(lw_wal *wal, lw_error *error)
+{
+    uint64_t tries = wal->prepare_tries;
+    for (;;) {
+        int status = lw_check_usable(wal, error);
+        if (status != LW_OK || wal->successor != 0)
+            return status;
+        if (wal->prepare_tries != tries && wal->prepare_error.status != LW_OK) {
+            *error = wal->prepare_error;
+            return error->status;
+        }
+        wal->successor_wanted = true;
+        (void)pthread_cond_signal(&wal->keeper_work);
+        (void)pthread_cond_wait(&wal->moved, &wal->lock);
+    }
+}
+
 int lw_keeper_get_successor(lw_wal *wal, uint64_t size, uint64_t *number, lw_error *error)
 {
     (void)pthread_mutex_lock(&wal->lock);
-    uint64_t tries = wal->prepare_tries;
-    int status = lw_check_usable(wal, error);
-    wal->successor_wanted = wal->successor == 0;
-    (void)pthread_cond_signal(&wal->keeper_work);
-    while (status == LW_OK && wal->successor == 0 && wal->prepare_tries == tries) {
-        (void)pthread_cond_wait(&wal->moved, &wal->lock);
-        status = lw_check_usable(wal, error);
-    }
+    int status = wait_for_successor(wal, error);
     while (wal->removal_freed < wal->removal_done) /* soon there will be more space */
         (void)pthread_cond_wait(&wal->moved, &wal->lock);
     *number = wal->successor;
     uint64_t present = wal->successor_size;
-    if (status == LW_OK && *number == 0) {
-        *error = wal->prepare_error;
-        status = error->status;
-    }
     (void)pthread_mutex_unlock(&wal->lock);
     if (status != LW_OK || present >= size)
         return status;

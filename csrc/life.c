@@ -109,7 +109,7 @@ void lw_show_positions(lw_wal *wal)
 int lw_enter(lw_wal *wal, lw_error *error)
 {
     if (lw_forked(wal))
-        return lw_fail(error, LW_CLOSED, "the log was opened before fork, in the parent; open it anew in this process");
+        return lw_fail_forked(error);
     (void)__atomic_add_fetch(&wal->calls, 1, __ATOMIC_SEQ_CST);
     if (!__atomic_load_n(&wal->closing, __ATOMIC_SEQ_CST))
         return LW_OK;

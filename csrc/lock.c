@@ -54,6 +54,7 @@ static int change_lock_table(const lw_wal *from, lw_wal *to)
 
 void lw_lock_note_process(lw_wal *wal)
 {
+    (void)pthread_once(&fork_once, watch_forks); /* for readers, too: a child does not inherit their mappings */
     wal->fork_generation = fork_generation;
 }
 
@@ -62,9 +63,27 @@ bool lw_forked(const lw_wal *wal)
     return wal->fork_generation != fork_generation;
 }
 
+int lw_fail_forked(lw_error *error)
+{
+    return lw_fail(error, LW_CLOSED, "the log was opened before fork, in the parent; open it anew in this process");
+}
+
+static int find_segment(void *argument, const char *name)
+{
+    uint64_t number;
+    (void)argument;
+    return lw_segment_name_parse(name, LW_SEGMENT_SUFFIX, &number) ? EEXIST : 0;
+}
+
+/* LOCK may be made where there is a log, too: people remove files of that name. */
+static bool may_make_lock(lw_wal *wal)
+{
+    return wal->options.create || wal->fs->list(wal->fs, find_segment, NULL) == EEXIST;
+}
+
 static int open_and_lock(lw_wal *wal)
 {
-    int flags = LW_OPEN_WRITE | (wal->options.create ? LW_OPEN_CREATE : 0);
+    int flags = LW_OPEN_WRITE | (may_make_lock(wal) ? LW_OPEN_CREATE : 0);
     int failed = wal->fs->open(wal->fs, LW_LOCK_NAME, flags, &wal->lock_file);
     if (failed)
         return failed;
@@ -80,7 +99,6 @@ static int open_and_lock(lw_wal *wal)
 
 int lw_lock_take(lw_wal *wal, lw_error *error)
 {
-    (void)pthread_once(&fork_once, watch_forks);
     (void)pthread_mutex_lock(&lock_table_lock); /* no fork between the lock and its place in the table */
     int failed = open_and_lock(wal);
     (void)pthread_mutex_unlock(&lock_table_lock);

@@ -124,8 +124,9 @@ struct lw_wal {
     uint64_t synced_entries_at; /* stats.entries when the last sync began */
 };
 
-/* True where the handle was inherited by a forked child. */
+/* True where the handle was inherited by a forked child; and the error for that. */
 bool lw_forked(const lw_wal *);
+int lw_fail_forked(lw_error *);
 uint64_t lw_now_ns(void); /* CLOCK_MONOTONIC */
 /* deadline_ns on lw_now_ns; 0: none. May return early. */
 void lw_cond_wait_until(pthread_cond_t *, pthread_mutex_t *, uint64_t deadline_ns);

@@ -189,8 +189,6 @@ void lw_buffer_free(uint8_t *buffer);
 int lw_wal_refresh(lw_wal *, lw_error *);
 /* LW_OK while the handle is open, in the process that opened it. */
 int lw_wal_check_open(lw_wal *, lw_error *);
-/* LW_OK while the handle can be written to. */
-int lw_wal_check_writable(lw_wal *, lw_error *);
 void lw_wal_stats(lw_wal *, lw_stats *);
 /* Fills at most `capacity` rows, oldest first; returns how many there are. */
 size_t lw_wal_segments(lw_wal *, lw_segment_info *, size_t capacity);

@@ -61,8 +61,10 @@ int lw_prepare_name(lw_fs *fs, uint64_t spare, uint64_t number, lw_error *error)
     lw_segment_name(spare, LW_SPARE_SUFFIX, from);
     lw_segment_name(number, LW_SEGMENT_SUFFIX, to);
     int failed = fs->rename(fs, from, to);
-    if (failed)
+    if (failed) {
+        (void)fs->remove(fs, from); /* nobody knows of it any more */
         return lw_fail_errno(error, failed, from, "rename");
+    }
     failed = LW_STEP(SYNC_DIR_NAMED) ? fs->sync_dir(fs) : 0;
     if (failed) {
         (void)lw_fail_errno(error, failed, to, "the directory could not be synced");

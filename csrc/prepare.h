@@ -9,7 +9,7 @@
 typedef bool lw_pause(void *argument);
 
 /* Makes <number>.spare of `size` bytes, all blocks written. Removes it again where it fails. Blocks long (65-110 ms for
- * 64 MiB), so it syncs and pauses every few MiB. `pause` may be NULL. */
+ * 64 MiB), so it syncs and pauses every 256 KiB. `pause` may be NULL. */
 int lw_prepare_fill(lw_fs *, uint64_t number, uint64_t size, lw_pause *pause, void *argument, lw_error *);
 /* Zeroes the header and close mark pages of <number>.spare or a successor that was never used; synced. */
 int lw_prepare_wipe(lw_fs *, const char *name, lw_error *);

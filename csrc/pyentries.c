@@ -343,18 +343,6 @@ static int build_entry(void *argument, const lw_frame *frame, const uint8_t *pay
     return failed ? LW_NO_MEMORY : LW_OK;
 }
 
-/* LW_OK, or an error with a Python exception set. */
-static int build(building *made, const lw_range *range, uint64_t max_bytes)
-{
-    lw_error error = {.status = LW_OK};
-    int status = lw_range_visit(range, max_bytes, build_entry, made, &error);
-    Py_CLEAR(made->payload);
-    Py_CLEAR(made->term);
-    if (status != LW_OK && !PyErr_Occurred())
-        (void)raise_error(made->binding, &error);
-    return status;
-}
-
 static int enter_range(const binding *b, uint64_t first, uint64_t last, lw_range *range)
 {
     lw_error error = {.status = LW_OK};
@@ -369,10 +357,25 @@ static int enter_range(const binding *b, uint64_t first, uint64_t last, lw_range
     return status;
 }
 
-static void leave_range(const binding *b, lw_range *range)
+/* Builds from the range, and leaves it. Until then no other Python code may run: a finalizer that closes the log would wait
+ * for this very call. LW_OK, or an error with a Python exception set. */
+static int build_and_leave(building *made, lw_range *range, bool as_list, uint64_t max_bytes)
 {
+    lw_error error = {.status = LW_OK};
+    int status = LW_NO_MEMORY;
+    int collects = PyGC_Disable();
+    made->list = as_list ? PyList_New(made->capacity) : NULL;
+    if (made->list != NULL || !as_list)
+        status = lw_range_visit(range, max_bytes, build_entry, made, &error);
+    Py_CLEAR(made->payload);
+    Py_CLEAR(made->term);
+    if (collects)
+        (void)PyGC_Enable();
     lw_range_close(range);
-    lw_leave(b->wal);
+    lw_leave(made->binding->wal);
+    if (status != LW_OK && !PyErr_Occurred())
+        (void)raise_error(made->binding, &error);
+    return status;
 }
 
 static Py_ssize_t entries_in(const lw_range *range)
@@ -397,10 +400,8 @@ static PyObject *get_entries(PyObject *capsule, PyObject *const *arguments, Py_s
     if (enter_range(b, numbers[0], numbers[1], &range) != LW_OK)
         return NULL;
     building made = {.binding = b, .capacity = numbers[2] == UINT64_MAX ? entries_in(&range) : 0};
-    made.list = PyList_New(made.capacity);
-    if (made.list != NULL && build(&made, &range, numbers[2]) != LW_OK)
+    if (build_and_leave(&made, &range, true, numbers[2]) != LW_OK)
         Py_CLEAR(made.list);
-    leave_range(b, &range);
     return made.list;
 }
 
@@ -415,9 +416,7 @@ static PyObject *get_entry(PyObject *capsule, PyObject *number)
     if (enter_range(b, index, index, &range) != LW_OK)
         return NULL;
     building made = {.binding = b};
-    int status = build(&made, &range, UINT64_MAX);
-    leave_range(b, &range);
-    if (status != LW_OK)
+    if (build_and_leave(&made, &range, false, UINT64_MAX) != LW_OK)
         Py_CLEAR(made.entry);
     else if (made.entry == NULL)
         Py_RETURN_NONE;

@@ -8,6 +8,8 @@
 #include "error.h"
 #include "syncer.h"
 
+enum { PATIENCE_NS = 100000 }; /* a batch of some hundred KiB is copied by then */
+
 /* One block holds the write, its entries and their payloads. */
 static lw_queued *copy_batch(const lw_batch *batch)
 {
@@ -75,12 +77,18 @@ static bool take_turn(lw_wal *wal, uint64_t *ticket, int *status, lw_error *erro
     return ours;
 }
 
-/* LW_QUEUE waits for a writer that is copying its batch, which is soon done, but not for one that drains the queue: that
- * may be rolling. */
+/* LW_QUEUE waits a moment for a writer that is copying its batch, but not for one that drains the queue: that may be
+ * rolling. */
 static bool try_turn(lw_wal *wal, lw_patience patience)
 {
+    uint64_t deadline_ns = 0;
     while (pthread_mutex_trylock(&wal->accept_lock) != 0) {
         if (patience == LW_TRY || __atomic_load_n(&wal->draining, __ATOMIC_RELAXED))
+            return false;
+        uint64_t now_ns = lw_now_ns();
+        if (deadline_ns == 0)
+            deadline_ns = now_ns + PATIENCE_NS;
+        if (now_ns >= deadline_ns)
             return false;
         (void)sched_yield();
     }
@@ -123,8 +131,8 @@ static void refuse(lw_wal *wal, uint64_t ticket, const lw_error *error)
     (void)pthread_mutex_unlock(&wal->lock);
 }
 
-/* Holding accept_lock. */
-static void accept_queued(lw_wal *wal, lw_queued *queued)
+/* Holding accept_lock. False where it is refused. */
+static bool accept_queued(lw_wal *wal, lw_queued *queued)
 {
     uint64_t segment_bytes;
     lw_error error;
@@ -142,6 +150,7 @@ static void accept_queued(lw_wal *wal, lw_queued *queued)
     }
     if (status != LW_OK)
         refuse(wal, queued->ticket, &error);
+    return status == LW_OK;
 }
 
 void lw_drain_queue(lw_wal *wal)
@@ -154,13 +163,12 @@ void lw_drain_queue(lw_wal *wal)
         (void)pthread_mutex_unlock(&wal->lock);
         if (queued == NULL)
             break;
-        accept_queued(wal, queued);
+        if (!accept_queued(wal, queued))
+            lw_accept_nothing(wal, queued->ticket);
         (void)pthread_mutex_lock(&wal->lock);
         wal->queue_first = queued->next;
         if (wal->queue_first == NULL)
             wal->queue_end = &wal->queue_first;
-        if (wal->accepted_ticket < queued->ticket)
-            wal->accepted_ticket = queued->ticket; /* it was refused */
         lw_announce(wal);
         (void)pthread_mutex_unlock(&wal->lock);
         free(queued);

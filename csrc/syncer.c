@@ -117,6 +117,14 @@ int lw_sync_header(lw_wal *wal, lw_error *error)
 
 /* ---- waiting ---- */
 
+void lw_want_durable(lw_wal *wal, uint64_t ticket)
+{
+    if (ticket <= wal->wanted_ticket)
+        return;
+    wal->wanted_ticket = ticket;
+    (void)pthread_cond_signal(&wal->syncer_work);
+}
+
 int lw_ticket_status(lw_wal *wal, uint64_t ticket, bool durable, lw_error *error)
 {
     if (wal->failed)
@@ -136,7 +144,9 @@ int lw_wait_ticket(lw_wal *wal, uint64_t ticket, bool durable, uint64_t deadline
         status = lw_ticket_status(wal, ticket, durable, error);
         if (status != LW_PENDING)
             break;
-        if (durable && wal->accepted_ticket >= ticket && !wal->sync_running) {
+        if (durable && deadline_ns != 0)
+            lw_want_durable(wal, ticket); /* a sync of its own could take longer */
+        else if (durable && wal->accepted_ticket >= ticket && !wal->sync_running) {
             sync_or_roll(wal);
             continue;
         }

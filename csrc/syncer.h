@@ -8,10 +8,14 @@
 
 #include "log.h"
 
-/* Waits until `ticket` is accepted, or durable: by syncing itself where that is needed. deadline_ns on lw_now_ns, 0: none. */
+/* Waits until `ticket` is accepted, or durable: by syncing itself where that is needed and there is no deadline. deadline_ns
+ * on lw_now_ns, 0: none. */
 int lw_wait_ticket(lw_wal *, uint64_t ticket, bool durable, uint64_t deadline_ns, lw_error *);
 /* LW_PENDING, LW_OK or the error; with `lock` held. Neither asks whether the write was refused: see queue.h. */
 int lw_ticket_status(lw_wal *, uint64_t ticket, bool durable, lw_error *);
+
+/* With `lock` held: has the sync thread sync up to there. */
+void lw_want_durable(lw_wal *, uint64_t ticket);
 
 /* Waits until the tail's header is durable: by syncing where no sync has covered it yet. */
 int lw_sync_header(lw_wal *, lw_error *);

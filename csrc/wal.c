@@ -25,7 +25,7 @@ int lw_wal_submit(lw_wal *wal, const lw_batch *batch, lw_patience patience, uint
 int lw_wal_poll(lw_wal *wal, uint64_t ticket, int durable, lw_error *error)
 {
     if (lw_forked(wal))
-        return lw_fail(error, LW_CLOSED, "the log was opened before fork, in the parent; open it anew in this process");
+        return lw_fail_forked(error);
     (void)pthread_mutex_lock(&wal->lock);
     int status = lw_take_refusal(wal, ticket, error);
     if (status == LW_OK)
@@ -80,19 +80,6 @@ int lw_wal_check_open(lw_wal *wal, lw_error *error)
     return status;
 }
 
-int lw_wal_check_writable(lw_wal *wal, lw_error *error)
-{
-    int status = lw_enter(wal, error);
-    if (status != LW_OK)
-        return status;
-    (void)pthread_mutex_lock(&wal->lock);
-    status = wal->options.read_only ? lw_fail(error, LW_READ_ONLY, "the log was opened with read_only=True")
-                                    : lw_check_usable(wal, error);
-    (void)pthread_mutex_unlock(&wal->lock);
-    lw_leave(wal);
-    return status;
-}
-
 /* ---- subscribers ---- */
 
 static lw_subscriber *find_subscriber(lw_wal *wal, int descriptor)
@@ -138,10 +125,8 @@ void lw_wal_arm(lw_wal *wal, int descriptor, uint64_t ticket, int durable)
     lw_subscriber *subscriber = find_subscriber(wal, descriptor);
     if (subscriber != NULL)
         subscriber->armed = true;
-    if (durable && ticket > wal->wanted_ticket) {
-        wal->wanted_ticket = ticket;
-        (void)pthread_cond_signal(&wal->syncer_work);
-    }
+    if (durable)
+        lw_want_durable(wal, ticket);
     bool is_so = (durable ? wal->durable_ticket : wal->accepted_ticket) >= ticket;
     if (is_so || wal->failed || wal->closed)
         lw_announce(wal);

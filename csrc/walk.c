@@ -158,7 +158,8 @@ static bool walk_batch(lw_walk *walk)
     for (;;) {
         lw_frame frame;
         const uint8_t *bytes = segment->base + offset;
-        if (!lw_frame_decode(&frame, segment->seed, bytes, area_end(segment) - offset) || (LW_STEP(CHAIN) && frame.previous != chain) ||
+        if (!lw_frame_decode(&frame, segment->seed, bytes, area_end(segment) - offset) ||
+            (LW_STEP(CHAIN) && frame.previous != chain) ||
             !payload_verifies(&frame, bytes + LW_FRAME_HEADER_SIZE))
             return false;
         chain = frame.check;

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 
 import pytest
 
-from pylogwal import ConflictError, Entry, Wal
+import pylogwal
+from pylogwal import ConflictError, Entry, Wal, WalLogStore
 from pylogwal.core import Ticket
 
 LARGE = bytes(8 << 20)
@@ -70,3 +72,32 @@ def test_tickets_are_accepted_in_the_order_in_which_they_are_given_out(tmp_path:
         wal.flush()
         assert wal.durable_index() == wal.last_index() == 4000
     assert seen
+
+
+def test_submit_does_not_wait_for_a_large_batch_that_is_being_copied(tmp_path: Path) -> None:
+    """As long as that takes it keeps its place in the queue, and the loop goes on."""
+    attempts, batch = 5, 3  # of LARGE: in one segment, so that no roll is what it waits for
+
+    async def seen_queued(store: WalLogStore) -> bool:
+        first = store.last_index() + 1
+        large = [Entry(index, 1, LARGE) for index in range(first, first + batch)]
+        thread = threading.Thread(target=store.wal.persist_entries, args=(large,))
+        thread.start()
+        queued = False
+        while thread.is_alive() and not queued:
+            future = store.submit([])
+            queued = not future.done()
+            await future
+        await asyncio.to_thread(thread.join)
+        assert store.last_index() == first + batch - 1
+        return queued
+
+    async def main() -> bool:
+        options = {"segment_bytes": 128 << 20, "durability": "manual", "spare_segments": 0}
+        async with pylogwal.open(tmp_path, **options) as store:
+            for _ in range(attempts):
+                if await seen_queued(store):
+                    return True
+            return False
+
+    assert asyncio.run(main()), "every submit waited until the large batch was copied"

@@ -25,6 +25,31 @@ sys.stdin.readline()
 """
 
 
+READER = """
+import os, sys
+from pylogwal import ClosedError, Wal
+reader = Wal(sys.argv[1], read_only=True)
+child = os.fork()
+if child == 0:
+    for call in (reader.last_index, lambda: reader.get_entries(1, 3), lambda: reader.entry(1)):
+        try:
+            call()
+        except ClosedError:
+            continue
+        os._exit(1)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0, "the child was not told, or died"
+assert len(reader.get_entries(1, 3)) == 3
+reader.close()
+"""
+
+
+def test_a_reader_is_closed_in_a_child_also_where_there_was_never_a_writer(tmp_path: Path) -> None:
+    with Wal(tmp_path) as wal:
+        wal.persist_entries(run(1, 3))
+    run_python(READER, tmp_path)
+
+
 def test_a_second_writer_in_the_process_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "log")

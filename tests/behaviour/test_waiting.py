@@ -97,6 +97,72 @@ async def test_a_submit_without_a_loop_raises_before_anything_is_written(tmp_pat
         assert store.last_index() == 0
 
 
+REFUSED_AT_A_ROLL = """
+import asyncio, resource, signal, sys
+import pylogwal
+from pylogwal import DiskFullError, Entry
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+async def main():
+    async with pylogwal.open(sys.argv[1], segment_bytes=65536) as store:
+        def submit(size=10):
+            return store.submit([Entry(store.last_index() + 1, 1, bytes(size))])
+
+        resource.setrlimit(resource.RLIMIT_FSIZE, (131072, 131072))
+        for attempt in range(60):
+            for _ in range(1 + attempt % 4):
+                await asyncio.gather(*(submit() for _ in range(3)))
+            large = submit(200_000)  # would take a file of its own, beyond the limit
+            small = submit()
+            try:
+                await asyncio.wait_for(large, 60)
+            except pylogwal.WalError as error:
+                assert not isinstance(error, pylogwal.SyncFailedError), error
+            else:
+                raise AssertionError("there was room")
+            await asyncio.wait_for(small, 60)
+            assert store.durable_index() == store.last_index()
+
+asyncio.run(main())
+"""
+
+
+def test_a_write_behind_one_that_is_refused_at_its_roll_is_told(tmp_path: Path) -> None:
+    run_python(REFUSED_AT_A_ROLL, tmp_path)
+
+
+FINALIZER = """
+import faulthandler, gc, sys
+from pylogwal import ClosedError, Entry, Wal
+
+faulthandler.dump_traceback_later(60, exit=True)
+wal = Wal(sys.argv[1], durability="manual")
+wal.persist_entries([Entry(i, 1, b"x") for i in range(1, 5001)])
+
+class Node:
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        wal.close()
+
+gc.collect()
+Node()
+for _ in range(100):  # somewhere in here it is collected
+    try:
+        assert len(wal.get_entries(1, 5000)) == 5000
+    except ClosedError:
+        break
+"""
+
+
+def test_a_finalizer_that_closes_the_log_does_not_wait_for_the_read_that_runs_it(
+    tmp_path: Path,
+) -> None:
+    run_python(FINALIZER, tmp_path)
+
+
 FAULTHANDLER = """
 import faulthandler, os, sys
 import pylogwal

@@ -32,12 +32,42 @@ wal.close()
 """
 
 
-def test_a_sync_does_not_take_back_what_became_durable_meanwhile(tmp_path: Path) -> None:
+WAIT_WITH_A_TIMEOUT = """
+import sys
+from pathlib import Path
+from faults import Shim
+from pylogwal import Entry, Wal
+
+path, shim = Path(sys.argv[1]), Shim()
+shim.watch(path)
+wal = Wal(path, durability="manual")
+wal.persist_entries([Entry(1, 1, b"x")])
+with shim.held(f"{1:016x}.wal"):
+    try:
+        wal.wait_durable(1, 0.05)
+    except TimeoutError:
+        print("timed out")
+    assert wal.durable_index() == 0
+wal.wait_durable(1)
+wal.close()
+"""
+
+
+def run(source: str, tmp_path: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", NOTHING_TO_DO, tmp_path / "log"],
+        [sys.executable, "-c", source, tmp_path / "log"],
         env=environment(build_shim(tmp_path)),
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_sync_does_not_take_back_what_became_durable_meanwhile(tmp_path: Path) -> None:
+    run(NOTHING_TO_DO, tmp_path)
+
+
+def test_a_wait_with_a_timeout_does_not_do_the_sync_itself(tmp_path: Path) -> None:
+    assert run(WAIT_WITH_A_TIMEOUT, tmp_path) == "timed out\n"
