@@ -53,6 +53,33 @@ wal.close()
 """
 
 
+MANY_TASKS = """
+import asyncio
+import sys
+from pathlib import Path
+import pylogwal
+from faults import Shim
+from stores import run
+
+path, shim = Path(sys.argv[1]), Shim()
+shim.watch(path)
+
+async def main():
+    async with pylogwal.open(path) as store:
+        await store.persist_entries(run(1, 1))
+        before = store.stats().syncs
+        with shim.held(f"{1:016x}.wal"):
+            futures = [store.submit(run(2, 2))]
+            shim.wait_held()
+            futures += [store.submit(run(n, n)) for n in range(3, 502)]
+        await asyncio.gather(*futures)
+        assert store.stats().syncs - before == 2
+        assert store.durable_index() == 501
+
+asyncio.run(main())
+"""
+
+
 def run(source: str, tmp_path: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-c", source, tmp_path / "log"],
@@ -71,3 +98,7 @@ def test_a_sync_does_not_take_back_what_became_durable_meanwhile(tmp_path: Path)
 
 def test_a_wait_with_a_timeout_does_not_do_the_sync_itself(tmp_path: Path) -> None:
     assert run(WAIT_WITH_A_TIMEOUT, tmp_path) == "timed out\n"
+
+
+def test_all_writes_that_come_during_a_sync_share_the_next(tmp_path: Path) -> None:
+    run(MANY_TASKS, tmp_path)
