@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
+import random
 import shutil
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from pylogwal import Entry
+from pylogwal import Entry, LogStore
 
 HERE = Path(__file__).parent
 MIB = 1024 * 1024
@@ -56,14 +58,52 @@ def sample(function: Callable[[list[Entry]], object], batches: list[list[Entry]]
     return sample_of(times)
 
 
-def make_batches(first: int, count: int, size: int, payload: bytes) -> list[list[Entry]]:
-    """`count` batches of `size` entries, contiguous from index `first`, each payload an object of
-    its own.
+def make_batches(first: int, count: int, size: int, payload: int) -> list[list[Entry]]:
+    """`count` batches of `size` entries, contiguous from index `first`, each of `payload` random
+    bytes: nothing that a store could compress.
     """
     return [
-        [Entry(index, 1, bytes(bytearray(payload))) for index in range(start, start + size)]
+        [Entry(index, 1, random.randbytes(payload)) for index in range(start, start + size)]
         for start in range(first, first + count * size, size)
     ]
+
+
+class Program:
+    """Another process, which answers each line on its input with a line of JSON."""
+
+    def __init__(self, *command: str | Path) -> None:
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._lines, self._answers = self._process.stdin, self._process.stdout
+
+    def ask(self, line: str) -> dict[str, Any]:
+        self._lines.write(line + "\n")
+        self._lines.flush()
+        return self.answer()
+
+    def answer(self) -> dict[str, Any]:
+        line = self._answers.readline()
+        if not line:
+            raise RuntimeError(f"{self._process.args} gave no answer")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def sample(self, line: str) -> Sample:
+        row = self.ask(line)
+        return Sample(*(row[name] for name in ANSWER))
+
+    def close(self) -> None:
+        """Waits for its end."""
+        self._lines.close()
+        self._answers.close()
+        if self._process.wait() != 0:
+            raise RuntimeError(f"{self._process.args} failed")
+
+
+ANSWER = ("p50_us", "p99_us", "p999_us", "max_us", "seconds", "count")
 
 
 class Floor:
@@ -73,29 +113,39 @@ class Floor:
         program = directory / "floor"
         compiler = os.environ.get("CC", "cc")
         subprocess.run([compiler, "-O2", "-o", program, HERE / "floor.c"], check=True)
-        self._process = subprocess.Popen(
-            [program, directory / "floor.dat", str(file_bytes)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        self._program = Program(program, directory / "floor.dat", str(file_bytes))
 
     def run(self, count: int, size: int) -> Sample:
         """`count` times `size` bytes, each made durable alone."""
-        process = self._process
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(f"{count} {size}\n")
-        process.stdin.flush()
-        row = json.loads(process.stdout.readline())
-        return Sample(
-            row["p50_us"], row["p99_us"], row["p999_us"], row["max_us"], row["seconds"], count
-        )
+        return self._program.sample(f"{count} {size}")
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._program.close()
+
+
+HEADER_BYTES, COMMIT_BYTES = 40, 80
+"""Of a frame, and of the COMMIT that ends a batch (docs/format.md)."""
+
+
+def file_bytes(batch: int, payload: int) -> int:
+    """What a batch adds to the log's file: what the floor has to write for it."""
+    return batch * (HEADER_BYTES + (payload + 7) // 8 * 8) + COMMIT_BYTES
+
+
+async def append_together(store: LogStore, awaiters: int, each: int) -> float:
+    """So many tasks append `each` entries of 128 bytes, one by one, each awaited: entries/s."""
+    following = store.last_index() + 1
+
+    async def appender(payload: bytes) -> None:
+        nonlocal following
+        for _ in range(each):
+            entry = Entry(following, 1, payload)
+            following += 1
+            await store.persist_entries([entry])
+
+    start = time.perf_counter()
+    await asyncio.gather(*(appender(os.urandom(128)) for _ in range(awaiters)))
+    return awaiters * each / (time.perf_counter() - start)
 
 
 @contextlib.contextmanager

@@ -28,7 +28,9 @@ from typing import Any
 from harness import (
     MIB,
     Floor,
+    append_together,
     device_bytes_written,
+    file_bytes,
     make_batches,
     sample,
     sample_of,
@@ -39,13 +41,6 @@ from pylogwal._core import ffi, lib
 
 import pylogwal
 from pylogwal import Entry, LogId, Wal
-
-HEADER_BYTES, COMMIT_BYTES = 40, 80
-"""Of a frame, and of the COMMIT that ends a batch (docs/format.md)."""
-
-
-def file_bytes(batch: int, payload: int) -> int:
-    return batch * (HEADER_BYTES + (payload + 7) // 8 * 8) + COMMIT_BYTES
 
 
 @dataclass
@@ -88,7 +83,7 @@ class Bench:
 
 
 def batches_after(wal: Wal, count: int, size: int, payload: int) -> list[list[Entry]]:
-    return make_batches(wal.last_index() + 1, count, size, os.urandom(payload))
+    return make_batches(wal.last_index() + 1, count, size, payload)
 
 
 def timed(function: Callable[[], object]) -> float:
@@ -164,20 +159,9 @@ def many_awaiters(bench: Bench) -> Row:
 
     async def run() -> None:
         async with pylogwal.open(bench.new_path()) as store:
-            following = 1
-
-            async def appender(payload: bytes) -> None:
-                nonlocal following
-                for _ in range(each):
-                    entry = Entry(following, 1, payload)
-                    following += 1
-                    await store.persist_entries([entry])
-
             for _ in range(bench.rounds + 1):
                 floor = bench.floor.run(200, file_bytes(1, 128)).per_second
-                start = time.perf_counter()
-                await asyncio.gather(*(appender(os.urandom(128)) for _ in range(awaiters)))
-                ours.append(awaiters * each / (time.perf_counter() - start))
+                ours.append(await append_together(store, awaiters, each))
                 ratios.append(ours[-1] / floor)
 
     asyncio.run(run())
