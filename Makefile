@@ -42,8 +42,15 @@ demo: .venv-demo/ready  ## kill -9 a writer again and again; nothing acknowledge
 bench: build  ## microbenchmarks of the hot path; ARGS are pytest's
 	$(BIN)/python -m pytest bench --benchmark-columns=min,median,iqr,rounds $(ARGS)
 
-bench-peers: build $(VENV)/peers  ## the same work on other stores of Python
-	$(BIN)/python bench/peers/run.py $(ARGS)
+PEERS := build/peers
+FEATURES ?=
+
+bench-peers: build $(VENV)/peers  ## the same work on other stores; FEATURES=rocksdb adds d-engine's RocksDB
+	@mkdir -p $(PEERS)
+	@CARGO_TARGET_DIR=$(PEERS)/cargo cargo build -q --release -j 2 --manifest-path bench/peers/rust/Cargo.toml \
+		--features '$(FEATURES)' || echo 'not built, for want of cargo or protoc: d-engine, raft-engine'
+	@(cd bench/peers/go && go build -o ../../../$(PEERS)/go .) || echo "not built, for want of go: etcd's wal, raft-wal"
+	$(BIN)/python bench/peers/run.py --json $(PEERS)/peers.json $(ARGS)
 
 $(VENV)/peers: $(VENV)/ready
 	$(BIN)/python -m pip install -q lmdb rocksdict plyvel pysyncobj
