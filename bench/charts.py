@@ -130,12 +130,8 @@ def throughput(report: dict[str, Any], stores: Stores, *, durable: bool) -> str:
         left + panel * len(batches) + 20,
         top + step * len(order) + 14,
         f"{title}, entries a second",
-        "128 bytes each, one writer; "
-        + (
-            "a sync for each batch. Full length: what C reaches with pwrite and fdatasync"
-            if durable
-            else "full length: the fastest"
-        ),
+        f"128 bytes each, one writer{'; a sync for each batch' if durable else ''}; "
+        "each panel to the scale of its fastest",
     )
     for line, name in enumerate(order):
         stores.label(drawing, name, left - 10, top + line * step + 13)

@@ -75,6 +75,7 @@ class Program:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
+        self._command = " ".join(map(str, command))
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._lines, self._answers = self._process.stdin, self._process.stdout
@@ -87,7 +88,7 @@ class Program:
     def answer(self) -> dict[str, Any]:
         line = self._answers.readline()
         if not line:
-            raise RuntimeError(f"{self._process.args} gave no answer")
+            raise RuntimeError(f"{self._command} gave no answer")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -100,7 +101,7 @@ class Program:
         self._lines.close()
         self._answers.close()
         if self._process.wait() != 0:
-            raise RuntimeError(f"{self._process.args} failed")
+            raise RuntimeError(f"{self._command} failed")
 
 
 ANSWER = ("p50_us", "p99_us", "p999_us", "max_us", "seconds", "count")
