@@ -154,7 +154,7 @@ def one_awaiter(bench: Bench) -> Row:
 
 
 def many_awaiters(bench: Bench) -> Row:
-    awaiters, each = 64, 60
+    awaiters, each = 64, 300
     ratios, ours = [], []
 
     async def run() -> None:

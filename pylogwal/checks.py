@@ -14,8 +14,10 @@ from pylogwal.types import Durability, Entry, HardState, LogId
 
 __all__ = [
     "KIND_MAX",
+    "ENTRY_BYTES_MAX",
     "EXTRA_BYTES_MAX",
     "INDEX_MAX",
+    "SYNC_INTERVAL_MAX_MS",
     "U64_MAX",
     "VOTED_FOR_BYTES_MAX",
     "checked_cutoff",
@@ -25,6 +27,8 @@ __all__ = [
     "checked_hard_state",
     "checked_int",
     "checked_max_bytes",
+    "checked_option",
+    "checked_timeout",
     "clamped_index",
 ]
 
@@ -34,6 +38,10 @@ INDEX_MAX = 2**64 - 2
 KIND_MAX = 255
 VOTED_FOR_BYTES_MAX = 255
 EXTRA_BYTES_MAX = 2 * 1024
+ENTRY_BYTES_MAX = 1 << 30
+SYNC_INTERVAL_MAX_MS = 3_600_000
+TIMEOUT_MAX_S = 1e9
+"""Longer than anybody waits: three decades."""
 
 
 def checked_entries(entries: Iterable[Entry], max_entry_bytes: int) -> list[Entry]:
@@ -45,13 +53,13 @@ def checked_entries(entries: Iterable[Entry], max_entry_bytes: int) -> list[Entr
     Raises InvalidEntryError, or EntryTooLargeError which is one.
     """
     try:
-        given = list(entries)
+        iterator = iter(entries)
     except TypeError as error:
         raise InvalidEntryError(
             f"entries is {_type_name(entries)}, not an iterable of Entry; pass a list of them"
         ) from error
     batch: list[Entry] = []
-    for place, item in enumerate(given):
+    for place, item in enumerate(iterator):
         entry = _checked_entry(item, place, max_entry_bytes)
         if batch:
             _check_follows(batch[-1], entry)
@@ -158,16 +166,17 @@ def _checked_voted_for(voted_for: object) -> str:
     if not isinstance(voted_for, str):
         raise TypeError(f"HardState.voted_for is {_type_name(voted_for)}, not a str or None")
     try:
-        size = len(voted_for.encode())
+        encoded = str.encode(voted_for)  # not its own `encode` or `__str__`: an enum has another
     except UnicodeEncodeError as error:
         raise ValueError(
             "HardState.voted_for holds a lone surrogate, which UTF-8 cannot"
         ) from error
-    if size > VOTED_FOR_BYTES_MAX:
+    if len(encoded) > VOTED_FOR_BYTES_MAX:
         raise ValueError(
-            f"HardState.voted_for is {size} bytes of UTF-8; at most {VOTED_FOR_BYTES_MAX} are kept"
+            f"HardState.voted_for is {len(encoded)} bytes of UTF-8; at most "
+            f"{VOTED_FOR_BYTES_MAX} are kept"
         )
-    return str(voted_for)
+    return encoded.decode()
 
 
 def checked_durability(durability: Durability | str) -> Durability:
@@ -179,8 +188,30 @@ def checked_durability(durability: Durability | str) -> Durability:
         raise ValueError(f"durability is {durability!r}, not one of {modes}") from None
 
 
+def checked_option(name: str, value: object, low: int, high: int) -> int:
+    """An option of a log that is an int in low..high. Raises ValueError that names it."""
+    try:
+        return checked_int(name, value, low, high)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+
+
+def checked_timeout(timeout: float | None) -> int:
+    """A time to wait, in seconds, as nanoseconds; -1 for None and for what never comes to an end.
+
+    Raises TypeError, ValueError.
+    """
+    if timeout is None:
+        return -1
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout is {_type_name(timeout)}, not a number of seconds or None")
+    if not timeout >= 0:
+        raise ValueError(f"timeout is {timeout}, not 0 or more seconds")
+    return -1 if timeout > TIMEOUT_MAX_S else int(timeout * 1e9)
+
+
 def checked_int(name: str, value: object, low: int, high: int | None) -> int:
-    """An option or argument that is an int in low..high (no upper limit where None).
+    """An argument that is an int in low..high (no upper limit where None).
 
     Raises TypeError or ValueError that names it.
     """

@@ -286,10 +286,6 @@ class Core:
         """Until the files that a durable purge made useless are gone. Blocks."""
         self._check(lib.lw_wal_wait_removed, self._handle)
 
-    def check_writable(self) -> None:
-        """Raises what a write would raise now."""
-        self._check(lib.lw_wal_check_writable, self._handle)
-
     # -- being told ------------------------------------------------------------------------------
 
     def subscribe(self, descriptor: int) -> None:

@@ -345,8 +345,8 @@ class WalLogStore(LogStore, MetaStore):
         return self._new_waker(loop) if waker is None else waker
 
     def _new_waker(self, loop: asyncio.AbstractEventLoop) -> _Waker:
+        self._core.check_open()  # first: in a forked child nobody may be there to let the lock go
         with self._wakers_lock:
-            self._core.check_open()
             for other in [other for other in self._wakers if other.is_closed()]:
                 self._wakers.pop(other).release()
             waker = self._wakers[loop] = _Waker(self._core, loop)
@@ -508,6 +508,8 @@ class WalLogStore(LogStore, MetaStore):
         await asyncio.shield(closing)
 
     def _release_wakers(self, here: asyncio.AbstractEventLoop) -> None:
+        if not self._core.owned_here():
+            return
         with self._wakers_lock:
             wakers, self._wakers = self._wakers, {}
         for loop, waker in wakers.items():

@@ -25,6 +25,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pylogwal.checks import (
+    ENTRY_BYTES_MAX,
+    SYNC_INTERVAL_MAX_MS,
     checked_cutoff,
     checked_durability,
     checked_entries,
@@ -32,6 +34,8 @@ from pylogwal.checks import (
     checked_hard_state,
     checked_int,
     checked_max_bytes,
+    checked_option,
+    checked_timeout,
     clamped_index,
 )
 from pylogwal.errors import ClosedError, ConflictError, InvalidEntryError, PurgedError
@@ -64,8 +68,12 @@ class MemoryWal:
             sync_interval_ms = 10
         elif self._durability is not Durability.INTERVAL:
             raise ValueError("sync_interval_ms goes with durability='interval' only")
-        self._sync_interval_s = checked_int("sync_interval_ms", sync_interval_ms, 1, None) / 1000
-        self._max_entry_bytes = checked_int("max_entry_bytes", max_entry_bytes, 0, None)
+        self._sync_interval_s = (
+            checked_option("sync_interval_ms", sync_interval_ms, 1, SYNC_INTERVAL_MAX_MS) / 1000
+        )
+        self._max_entry_bytes = checked_option(
+            "max_entry_bytes", max_entry_bytes, 0, ENTRY_BYTES_MAX
+        )
         # Reentrant, so that a rule may be written in terms of another.
         self._lock = threading.RLock()
         self._closed = False
@@ -78,6 +86,16 @@ class MemoryWal:
         self._written_bytes = 0
         self._batches = 0
         self._syncs = 0
+
+    @property
+    def durability(self) -> Durability:
+        """The mode it was made with."""
+        return self._durability
+
+    @property
+    def read_only(self) -> bool:
+        """False: what is in memory has no other writer."""
+        return False
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -238,8 +256,8 @@ class MemoryWal:
         `batch`. What follows is a new history, so no sync has covered it yet.
         """
         del self._entries[max(from_index - self.first_index(), 0) :]
+        self._durable = 0 if self._is_blank() else min(self._durable, from_index - 1)
         self._entries += batch
-        self._durable = min(self._durable, from_index - 1)
         self._written_entries += len(batch)
         self._written_bytes += sum(len(entry.payload) for entry in batch)
 
@@ -279,7 +297,7 @@ class MemoryWal:
 
         Raises ValueError above `last_index()`. `timeout` (seconds) is never reached here.
         """
-        del timeout
+        checked_timeout(timeout)
         index = checked_int("index", index, 0, None)
         with self._lock:
             if index > self.last_index():
@@ -291,13 +309,11 @@ class MemoryWal:
                 self._sync()
 
     def durable_index(self) -> int:
-        """Highest index whose present entry and all before it are durable: `first_index() - 1`
-        where none is. A truncate or replace lowers it when accepted.
-        """
+        """See `Wal.durable_index`."""
         with self._lock:
             self._check_open()
             self._let_interval_pass()
-            return min(max(self._durable, self.first_index() - 1), self._last())
+            return min(self._durable, self._last())
 
     def is_write_durable(self) -> bool:
         """`LogStore.is_write_durable`."""
@@ -367,10 +383,15 @@ class MemoryWal:
             self._check_open()
             return self._hard_state
 
+    def refresh(self) -> None:
+        """Does nothing: see `Wal.refresh` of a handle that writes."""
+        with self._lock:
+            self._check_open()
+
     def stats(self) -> Stats:
         """The counters so far. Syncs take no time here, and there are no segments."""
         with self._lock:
-            lag = self.last_index() - self.durable_index()
+            lag = self.last_index() - max(self.durable_index(), self.first_index() - 1)
             return Stats(
                 entries=self._written_entries,
                 bytes=self._written_bytes,
@@ -541,6 +562,10 @@ class MemoryLogStore(LogStore, MetaStore):
     def load_hard_state(self) -> HardState | None:
         """See `MetaStore`."""
         return self._wal.load_hard_state()
+
+    async def refresh(self) -> None:
+        """See `Wal.refresh`."""
+        self._wal.refresh()
 
     def stats(self) -> Stats:
         """See `MemoryWal`."""

@@ -95,7 +95,7 @@ class Stats:
     sync_max_us: float
     """The longest fdatasync since open, in microseconds."""
     durable_lag: int
-    """Entries accepted and not durable yet: `last_index() - durable_index()`."""
+    """Entries accepted and not durable yet."""
     segments: int
     """Segment files that hold the log now, the one written to included."""
     spares: int

@@ -9,13 +9,16 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pylogwal import core
 from pylogwal.checks import (
+    ENTRY_BYTES_MAX,
+    SYNC_INTERVAL_MAX_MS,
     U64_MAX,
     checked_cutoff,
     checked_durability,
@@ -24,10 +27,12 @@ from pylogwal.checks import (
     checked_hard_state,
     checked_int,
     checked_max_bytes,
+    checked_option,
+    checked_timeout,
     clamped_index,
 )
 from pylogwal.core import Core, Ticket
-from pylogwal.errors import SyncFailedError, WalError
+from pylogwal.errors import InvalidEntryError, SyncFailedError, WalError
 from pylogwal.types import Durability, Entry, HardState, LogId, Stats
 
 if TYPE_CHECKING:
@@ -54,9 +59,10 @@ class Wal:
     create: make a log where there is none (default True).
     read_only: open without a lock, beside a live writer, as of now; `refresh` looks again.
 
-    Raises ValueError or TypeError that names a bad option; LockedError where another writer has the
-    log; CorruptionError or UnsupportedFormatError, with nothing on disk changed; DiskFullError;
-    WalError with `errno` for other system errors (no such directory, no permission).
+    Raises ValueError that names a bad option; TypeError for a path that is none; LockedError where
+    another writer has the log; CorruptionError or UnsupportedFormatError, with nothing on disk
+    changed; DiskFullError; WalError with `errno` for other system errors (no such directory, no
+    permission).
 
     Dropped without `close` it is a ResourceWarning: accepted entries stay, nothing more is synced.
     In a forked child every call raises ClosedError.
@@ -76,13 +82,17 @@ class Wal:
     ) -> None:
         self._durability = checked_durability(durability)
         self._read_only = _checked_bool("read_only", read_only)
-        self._max_entry_bytes = checked_int("max_entry_bytes", max_entry_bytes, 0, 1024 * MIB)
+        self._max_entry_bytes = checked_option(
+            "max_entry_bytes", max_entry_bytes, 0, ENTRY_BYTES_MAX
+        )
         self._core: Core | None = None
         self._core = Core(
             _checked_path(path),
-            segment_bytes=checked_int("segment_bytes", segment_bytes, 64 * 1024, 32 * 1024 * MIB),
+            segment_bytes=checked_option(
+                "segment_bytes", segment_bytes, 64 * 1024, 32 * 1024 * MIB
+            ),
             max_entry_bytes=self._max_entry_bytes,
-            spare_segments=checked_int("spare_segments", spare_segments, 0, 16),
+            spare_segments=checked_option("spare_segments", spare_segments, 0, 16),
             sync_interval_ms=_checked_interval(self._durability, sync_interval_ms),
             create=_checked_bool("create", create),
             read_only=self._read_only,
@@ -155,12 +165,20 @@ class Wal:
         self, entries: Iterable[Entry], hard_state: HardState | None, *, may_wait: bool
     ) -> Ticket:
         """The first half of `persist_entries`: checked, copied, and accepted or queued."""
-        return self.core.submit(
-            core.PERSIST,
-            entries=checked_entries(entries, self._max_entry_bytes),
-            hard_state=None if hard_state is None else checked_hard_state(hard_state),
-            may_wait=may_wait,
-        )
+        with self._named_in_errors():
+            batch = checked_entries(entries, self._max_entry_bytes)
+        state = None if hard_state is None else checked_hard_state(hard_state)
+        return self.core.submit(core.PERSIST, entries=batch, hard_state=state, may_wait=may_wait)
+
+    @contextmanager
+    def _named_in_errors(self) -> Iterator[None]:
+        """What is refused before the core sees it is told with the log's path, as the core does."""
+        try:
+            yield
+        except InvalidEntryError as error:
+            error.path = self.path
+            error.args = (f"{error} [{self.path}]",)
+            raise
 
     def _finish(self, ticket: Ticket, *, durable: bool) -> None:
         if durable or ticket.queued:
@@ -172,7 +190,8 @@ class Wal:
 
     def accept_truncate(self, from_index: int, *, may_wait: bool) -> Ticket:
         """The first half of `truncate`."""
-        at = LogId(checked_from_index(from_index), 0)
+        with self._named_in_errors():
+            at = LogId(checked_from_index(from_index), 0)
         return self.core.submit(core.TRUNCATE, at=at, may_wait=may_wait)
 
     def replace_range(self, from_index: int, new_entries: Iterable[Entry]) -> None:
@@ -184,8 +203,9 @@ class Wal:
         self, from_index: int, new_entries: Iterable[Entry], *, may_wait: bool
     ) -> Ticket:
         """The first half of `replace_range`."""
-        at = LogId(checked_from_index(from_index), 0)
-        entries = checked_entries(new_entries, self._max_entry_bytes)
+        with self._named_in_errors():
+            at = LogId(checked_from_index(from_index), 0)
+            entries = checked_entries(new_entries, self._max_entry_bytes)
         return self.core.submit(core.REPLACE, at=at, entries=entries, may_wait=may_wait)
 
     def purge(self, cutoff: LogId) -> None:
@@ -197,7 +217,9 @@ class Wal:
 
     def accept_purge(self, cutoff: LogId, *, may_wait: bool) -> Ticket:
         """The first half of `purge`."""
-        return self.core.submit(core.PURGE, at=checked_cutoff(cutoff), may_wait=may_wait)
+        with self._named_in_errors():
+            at = checked_cutoff(cutoff)
+        return self.core.submit(core.PURGE, at=at, may_wait=may_wait)
 
     def reset(self) -> None:
         """`LogStore.reset`; blocks as `purge` does."""
@@ -238,12 +260,13 @@ class Wal:
         meanwhile; TimeoutError.
         """
         index = checked_int("index", index, 0, U64_MAX)
-        self.core.wait_durable(index, -1 if timeout is None else max(0, int(timeout * 1e9)))
+        self.core.wait_durable(index, checked_timeout(timeout))
 
     def durable_index(self) -> int:
-        """Highest index whose present entry and all before it are durable; `first_index() - 1`
-        where none is. A truncate or replace lowers it when accepted. Read-only: what the log itself
-        proves, which the writer may be ahead of.
+        """Highest index whose present entry and all before it are durable. Where none is:
+        `first_index() - 1`, or 0 where not even that the log begins there is durable. A truncate or
+        replace lowers it when accepted. Read-only: what the log itself proves, which the writer may
+        be ahead of.
         """
         return self.core.durable_index()
 
@@ -309,7 +332,9 @@ class Wal:
             sync_p50_us=raw.sync_p50_ns / 1000,
             sync_p99_us=raw.sync_p99_ns / 1000,
             sync_max_us=raw.sync_max_ns / 1000,
-            durable_lag=max(0, self.last_index() - self.durable_index()),
+            durable_lag=max(
+                0, self.last_index() - max(self.durable_index(), self.first_index() - 1)
+            ),
             segments=raw.segments,
             spares=raw.spares,
             recovery_ms=raw.recovery_ns / 1e6,
@@ -367,7 +392,7 @@ def _checked_path(path: str | os.PathLike[str]) -> str:
 
 def _checked_bool(name: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}, not a bool")
+        raise ValueError(f"{name} is {value!r}, not a bool")
     return value
 
 
@@ -375,7 +400,7 @@ def _checked_interval(durability: Durability, sync_interval_ms: int | None) -> i
     """What the core gets: 0 where no sync is started that nobody asked for."""
     if durability is Durability.INTERVAL:
         value = 10 if sync_interval_ms is None else sync_interval_ms
-        return checked_int("sync_interval_ms", value, 1, 3_600_000)
+        return checked_option("sync_interval_ms", value, 1, SYNC_INTERVAL_MAX_MS)
     if sync_interval_ms is not None:
         raise ValueError("sync_interval_ms goes with durability='interval' only")
     return 0

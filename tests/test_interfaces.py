@@ -1,12 +1,14 @@
-"""LogStore's provided methods have the trait's own defaults."""
+"""What the interfaces give, and that the store in memory has all that the one on disk has."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 
 import pytest
 
-from pylogwal import Entry, LogId, LogStore, MetaStore
+from pylogwal import Entry, LogId, LogStore, MemoryLogStore, MetaStore, Wal, WalLogStore
+from pylogwal.memory import MemoryWal
 
 
 class Journal(LogStore):
@@ -59,3 +61,40 @@ def test_an_interface_alone_makes_no_store() -> None:
         LogStore()  # type: ignore[abstract]
     with pytest.raises(TypeError, match="abstract"):
         MetaStore()  # type: ignore[abstract]
+
+
+OF_A_DISK = {"core", "path"}
+"""What of `Wal` means nothing without one; so do the first halves of its writes, `accept_...`."""
+
+
+def calls_of(kind: type) -> dict[str, tuple[bool, list[tuple[str, object, object]]]]:
+    """The public names of a class: whether it is awaited, and name, kind and default of each
+    argument.
+    """
+    found = {}
+    for name in dir(kind):
+        value = getattr(kind, name)
+        if name.startswith("_") and name not in ("__aenter__", "__enter__"):
+            continue
+        given = inspect.signature(value).parameters.values() if callable(value) else ()
+        arguments = [(argument.name, argument.kind, argument.default) for argument in given]
+        found[name] = inspect.iscoroutinefunction(value), arguments
+    return found
+
+
+def test_the_store_in_memory_has_every_call_of_the_store_on_disk() -> None:
+    assert calls_of(MemoryLogStore) == calls_of(WalLogStore)
+
+
+def test_the_log_in_memory_has_every_call_of_the_log_on_disk() -> None:
+    on_disk = calls_of(Wal)
+    for name in [name for name in on_disk if name in OF_A_DISK or name.startswith("accept")]:
+        del on_disk[name]
+    assert calls_of(MemoryWal) == on_disk
+
+
+async def test_a_refresh_shows_the_store_in_memory_as_it_is() -> None:
+    async with MemoryLogStore() as store:
+        await store.persist_entries([Entry(1, 1)])
+        await store.refresh()
+        assert store.last_index() == 1

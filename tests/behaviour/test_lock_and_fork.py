@@ -241,6 +241,36 @@ def test_a_fork_inside_the_loop_leaves_the_waiting_writes_alone(tmp_path: Path) 
     run_python(FORK_IN_LOOP, tmp_path / "log", "batch")
 
 
+FORK_IN_A_FIRST_CALL = (
+    FORK
+    + """
+import signal
+store = asyncio.run(opened())
+held, let_go = threading.Event(), threading.Event()
+def hold():  # as a thread does that calls from a loop of its own for the first time
+    with store._wakers_lock:
+        held.set()
+        let_go.wait()
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)  # for a hang
+    check_in_child(store)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+let_go.set()
+thread.join()
+asyncio.run(store.aclose())
+"""
+)
+
+
+def test_a_fork_amid_another_threads_first_call_does_not_hang_the_child(tmp_path: Path) -> None:
+    run_python(FORK_IN_A_FIRST_CALL, tmp_path / "log", "batch")
+
+
 FORK_AND_DIE = """
 import os, sys
 from pylogwal import Entry, Wal

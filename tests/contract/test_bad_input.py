@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from enum import Enum
 from typing import Any
 
 import pytest
-from stores import Store, Stores, refused, run, state_of
+from stores import Store, Stores, every_mode_on_disk, refused, run, state_of
 
 from pylogwal import Entry, EntryTooLargeError, HardState, InvalidEntryError, LogId
 
@@ -70,6 +72,36 @@ async def test_what_is_no_list_of_entries_is_refused(store: Store, batch: Any) -
         await store.persist_entries(batch)
     with refused(store, InvalidEntryError):
         await store.replace_range(1, batch)
+
+
+async def test_what_an_iterable_raises_comes_through_and_nothing_is_written(store: Store) -> None:
+    def broken() -> Iterator[Entry]:
+        yield Entry(1, 1)
+        raise TypeError("mine")
+
+    with refused(store, TypeError, match="mine"):
+        await store.persist_entries(broken())
+
+
+@every_mode_on_disk
+async def test_an_error_names_the_log_wherever_it_was_found(stores: Stores) -> None:
+    store = await stores.open()
+    await store.persist_entries(run(1, 3))
+    calls = {
+        "found by the log itself": lambda: store.persist_entries(run(5, 5)),
+        "index": lambda: store.persist_entries([Entry(0, 1)]),
+        "list": lambda: store.persist_entries(5),  # type: ignore[arg-type]
+        "with a vote": lambda: store.persist_entries([Entry(0, 1)], HardState(1)),
+        "too large": lambda: store.persist_entries([Entry(4, 1, bytes(16 * 2**20 + 1))]),
+        "replace": lambda: store.replace_range(4, [Entry(4, 1, b"", 256)]),
+        "replace from": lambda: store.replace_range(-1, []),
+        "truncate": lambda: store.truncate(-1),
+        "purge": lambda: store.purge(LogId(-1, 1)),
+    }
+    for name, call in calls.items():
+        with refused(store, InvalidEntryError, match=r"log\]$", exactly=False) as raised:
+            await call()
+        assert raised.value.path == str(stores.directory), name  # type: ignore[attr-defined]
 
 
 async def test_a_payload_over_the_limit_is_refused_and_one_at_the_limit_is_not(
@@ -166,6 +198,30 @@ async def test_a_hard_state_of_wrong_types_is_a_type_error_that_names_the_field(
     await all_ways_to_save_refuse(store, state, TypeError, field)
 
 
+class Node(str, Enum):
+    """On Python 3.11, str() of a member is "Node.A", and before, "a"."""
+
+    A = "a"
+
+
+class Sly(str):
+    def __str__(self) -> str:
+        return "x" * 1000
+
+    def encode(self, *_: Any) -> bytes:
+        return b"short"
+
+
+async def test_a_vote_of_a_kind_of_str_is_stored_as_its_value(store: Store) -> None:
+    for vote, value in ((Node.A, "a"), (Sly("n1"), "n1"), (Sly("é" * 127), "é" * 127)):
+        store.save_hard_state(HardState(1, vote))
+        state = store.load_hard_state()
+        assert state == HardState(1, value)
+        assert state is not None
+        assert type(state.voted_for) is str
+    await all_ways_to_save_refuse(store, HardState(1, Sly("x" * 256)), ValueError, "voted_for")
+
+
 @pytest.mark.parametrize("state", [5, (1, None, 0, b""), "state"], ids=repr)
 async def test_what_is_no_hard_state_is_a_type_error(store: Store, state: Any) -> None:
     await all_ways_to_save_refuse(store, state, TypeError, "HardState")
@@ -194,7 +250,14 @@ async def all_ways_to_save_refuse(
         {"durability": None},
         {"durability": "batch", "sync_interval_ms": 10},
         {"durability": "interval", "sync_interval_ms": 0},
+        {"durability": "interval", "sync_interval_ms": 3_600_001},
+        {"durability": "interval", "sync_interval_ms": "10"},
+        {"durability": "interval", "sync_interval_ms": 10.0},
         {"max_entry_bytes": -1},
+        {"max_entry_bytes": 2**30 + 1},
+        {"max_entry_bytes": "64"},
+        {"max_entry_bytes": None},
+        {"max_entry_bytes": True},
     ],
     ids=str,
 )
@@ -203,3 +266,26 @@ async def test_an_option_that_makes_no_sense_is_a_value_error_that_names_it(
 ) -> None:
     with pytest.raises(ValueError, match=list(options)[-1]):
         await stores.open(**options)
+
+
+@every_mode_on_disk
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"segment_bytes": 65535},
+        {"segment_bytes": "65536"},
+        {"segment_bytes": 65536.0},
+        {"spare_segments": -1},
+        {"spare_segments": None},
+        {"create": "no"},
+        {"create": 1},
+        {"read_only": None},
+    ],
+    ids=str,
+)
+async def test_an_option_of_the_disk_that_makes_no_sense_is_a_value_error_that_names_it(
+    stores: Stores, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=next(iter(options))):
+        await stores.open(**options)
+    assert not stores.directory.exists()

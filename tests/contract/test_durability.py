@@ -44,6 +44,37 @@ async def test_durable_index_follows_the_mode(stores: Stores) -> None:
     assert store.durable_index() == (5 if store.is_write_durable() else 3)
 
 
+async def test_a_log_that_starts_anywhere_has_nothing_durable_before_its_first_sync(
+    stores: Stores,
+) -> None:
+    store = await open_lazy(stores)
+    await store.persist_entries(run(1000, 1001))
+    synced = store.is_write_durable()
+    assert store.durable_index() == (1001 if synced else 0)
+    assert store.stats().durable_lag == (0 if synced else 2)
+    await store.wait_durable(999)
+    assert (store.durable_index(), store.stats().durable_lag) == (1001, 0)
+
+
+async def test_a_log_that_starts_again_has_nothing_durable_before_its_next_sync(
+    stores: Stores,
+) -> None:
+    store = await open_lazy(stores)
+    for start_again in (
+        store.replace_range(1000, run(1000, 1001, term=2)),
+        store.persist_entries(run(1000, 1001, term=3)),
+        store.truncate(1000),
+    ):
+        await store.persist_entries(run(1000, 1003))
+        store.flush()
+        assert store.durable_index() == 1003
+        await start_again
+        synced = store.is_write_durable()
+        assert store.durable_index() == (store.last_index() if synced else 0)
+        assert store.stats().durable_lag == (0 if synced else len(store.get_entries(0, 2**63)))
+        await store.reset()
+
+
 async def test_flush_makes_all_that_is_accepted_durable(stores: Stores) -> None:
     store = await open_lazy(stores)
     await store.persist_entries(run(1, 3))
@@ -178,6 +209,37 @@ async def test_wait_durable_of_no_index_is_an_error(store: Store) -> None:
         await store.wait_durable(-1)
     with pytest.raises(TypeError):
         await store.wait_durable("1")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("timeout", [None, 0, 5, 0.5, 1e9, 1e12, 1e300, 10**400, float("inf")])
+async def test_wait_durable_takes_any_number_of_seconds(
+    stores: Stores, timeout: float | None
+) -> None:
+    store = await open_lazy(stores)
+    await store.persist_entries(run(1, 3), HardState(1))
+    store.wal.wait_durable(3, timeout)
+    if timeout != 0:
+        await store.persist_entries(run(4, 6))
+        store.wal.wait_durable(6, timeout)
+        assert store.durable_index() == 6
+
+
+@pytest.mark.parametrize("timeout", [-1, -0.001, -(10**400), float("-inf"), float("nan")])
+async def test_wait_durable_for_no_time_is_a_value_error_that_names_it(
+    store: Store, timeout: float
+) -> None:
+    await store.persist_entries(run(1, 3))
+    with pytest.raises(ValueError, match="timeout"):
+        store.wal.wait_durable(3, timeout)
+
+
+@pytest.mark.parametrize("timeout", ["1", b"1", True, [1], 1j], ids=repr)
+async def test_wait_durable_for_what_is_no_time_is_a_type_error_that_names_it(
+    store: Store, timeout: float
+) -> None:
+    await store.persist_entries(run(1, 3))
+    with pytest.raises(TypeError, match="timeout"):
+        store.wal.wait_durable(3, timeout)
 
 
 @pytest.mark.parametrize("stores", ["wal-interval"], indirect=True)
