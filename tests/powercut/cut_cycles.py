@@ -129,10 +129,10 @@ class History:
             if random.random() < 0.8:  # else also while it opens the log, or before
                 select.select([pipe], [], [], PATIENCE_S)
             self._write_out_early(root, pipe, random)
+            if random.random() < 0.5:  # else it has to end by itself, and acknowledge nothing more
+                os.kill(pid, signal.SIGKILL)
             how = random.choice((NO_LOG_FLUSH, NO_LOG_FLUSH, NO_LOG_FLUSH, LOG_FLUSH))
             fcntl.ioctl(root, FS_IOC_SHUTDOWN, struct.pack("I", how))
-            if random.random() < 0.5:  # else it has to end by itself
-                os.kill(pid, signal.SIGKILL)
             said = _read_to_end(pipe)
         finally:
             os.kill(pid, signal.SIGKILL)
@@ -183,20 +183,22 @@ class History:
         self._count["early writes"] += 1
 
     def _understood(self, said: str) -> Reports:
-        begun = durable = self._number
+        begun = self._number
+        numbers = {"durable": [begun], "settled": [begun], "refused": [1 << 64]}
         failed = ""
         for line in said.splitlines():
             what, _, value = line.partition(" ")
             if what == "will":
                 begun = int(value)
-            elif what == "durable":
-                durable = max(durable, int(value))
+            elif what in numbers:
+                numbers[what].append(int(value))
             elif what == "failed":
                 failed = value
             else:
                 raise LostError(f"the writer: {line}")
         self._count["writers that ended by themselves"] += failed != ""
-        return Reports(begun, durable, failed)
+        settled = min(max(numbers["settled"]), min(numbers["refused"]) - 1)
+        return Reports(begun, max(settled, *numbers["durable"]), failed)
 
     # -- the judgement -----------------------------------------------------------------------------
 
@@ -268,14 +270,17 @@ def _fork(writer: Writer) -> tuple[int, int]:
 
 
 def _read_to_end(pipe: int) -> str:
-    """All that the writer says until it is dead. If it hangs, so would those who use the log."""
+    """All that the writer says until it is dead. If one of its writes hangs, so would those of
+    whoever uses the log; what it says of others meanwhile is no sign of life.
+    """
     said = b""
-    while select.select([pipe], [], [], PATIENCE_S)[0]:
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until and select.select([pipe], [], [], PATIENCE_S)[0]:
         part = os.read(pipe, PIPE_BYTES)
         if not part:
             return said.decode()
         said += part
-    raise LostError("the writer hangs after the cut")
+    raise LostError("a write hangs after the cut")
 
 
 def _unread_bytes(pipe: int) -> int:

@@ -30,6 +30,11 @@ class Write(NamedTuple):
     covers: int
     """The number of the last write that is then durable: its own, unless it wrote nothing."""
 
+    @property
+    def may_write_nothing(self) -> bool:
+        """Where the log is not in the state that the script believes."""
+        return self.covers != self.number or self.method in {"flush", "truncate", "purge", "reset"}
+
 
 class Script:
     """The writes of one seed, and the state after each."""

@@ -3,7 +3,9 @@ pipe what it is about to do, and what it was told. A report is a line:
 
     will 12      the write 12 is about to be called, in the order of the calls
     durable 11   the log has said that the write 11 is durable, and so everything before it
-    failed ...   the log has reported an error of the system; nothing more is written
+    settled 11   the same, said by a call that may have found nothing to write
+    refused 10   the log has not taken the write 10: it is no part of what a later call has settled
+    failed ...   it was an error of the system; nothing more is written
     wrong ...    something that must never happen
 """
 
@@ -128,19 +130,33 @@ class Writer:
                 if len(in_flight) > self._load.in_flight:
                     await in_flight.popleft()
             else:
-                await _call(store, write)
-                self._returned(write)
+                await self._call(store, write)
             await asyncio.sleep(0)
         await asyncio.gather(*in_flight)
 
     def _submitted(self, write: Write, future: asyncio.Future[None]) -> None:
-        if not future.cancelled() and future.exception() is None:
+        error = future.exception()
+        if error is None:
             self._returned(write)
+        else:
+            self._raised(write, error)
+
+    async def _call(self, store: WalLogStore, write: Write) -> None:
+        try:
+            await _call(store, write)
+        except WalError as error:
+            self._raised(write, error)
+            raise
+        self._returned(write)
+
+    def _raised(self, write: Write, error: BaseException) -> None:
+        if not isinstance(error, SyncFailedError):  # that one has been taken, or the log is dead
+            self._report("refused", write.number)
 
     def _returned(self, write: Write) -> None:
         in_batch = write.durable == "in batch" and self._load.mode == "batch"
         if in_batch or write.durable == "always":
-            self._report("durable", write.covers)
+            self._report("settled" if write.may_write_nothing else "durable", write.covers)
 
     async def _watch(self, store: WalLogStore) -> None:
         """What `durable_index` and `wait_durable` say: the term of an entry is the write that

@@ -18,7 +18,7 @@ SAMPLE = {"ext4": 10, "xfs": 3}
 FULL = {"ext4": 200, "xfs": 50}
 """Cycles."""
 UNTIL_IT_SEES = 500
-"""Cycles at most; the least visible of the lies below is seen in every 12th or so."""
+"""Cycles at most; the least visible of the lies below is seen in every tenth or so."""
 
 
 @pytest.fixture
