@@ -146,41 +146,45 @@ static int judge_headerless(lw_judge *j)
     return status;
 }
 
+/* Whether the newest file with a valid header, behind which stand `damaged` files without, may be the tail of this log. */
+static int judge_header(lw_judge *j, const lw_opened *tail, size_t damaged)
+{
+    if (j->lock_damaged)
+        return fail_lock_damaged(j);
+    if (j->found->lock_missing)
+        memcpy(j->found->log_id, j->header.identity.log_id, LW_LOG_ID_SIZE);
+    int status = lw_judge_identity(j, tail, &j->header);
+    if (status != LW_OK)
+        return status;
+    if (tail->size < j->header.size)
+        return lw_fail_short(j, tail, j->header.size, lw_judge_lowest(j, &j->header), UINT64_MAX);
+    bool next_is_successor = j->numbers[j->number_count - 1] == tail->number + 1;
+    if (damaged > 1 || (damaged == 1 && !next_is_successor))
+        return lw_fail_corrupt(j->error, tail->name, 0, j->header.state.bounds.next, UINT64_MAX,
+                               "segments behind this one are damaged or missing");
+    j->found->successor = damaged > 0 ? tail->number + 1 : 0;
+    return LW_OK;
+}
+
 /* From the highest number down to the first valid header: the tail. Leaves *tail open, or *have false. */
 static int find_tail(lw_judge *j, lw_opened *tail, bool *have)
 {
-    size_t damaged = 0;
     *have = false;
-    for (size_t i = j->number_count; i > 0; i--) {
+    for (size_t damaged = 0; damaged < j->number_count; damaged++) {
         lw_decoded decoded;
-        int status = lw_judge_open(j, j->numbers[i - 1], j->writable, tail);
+        int status = lw_judge_open(j, j->numbers[j->number_count - 1 - damaged], j->writable, tail);
         if (status != LW_OK)
             return status;
         status = lw_judge_page(j, tail, 0, LW_HEADER, &j->header, &decoded);
-        if (status == LW_OK && decoded == LW_VALID) {
-            if (j->lock_damaged)
-                status = fail_lock_damaged(j);
-            else if (j->found->lock_missing)
-                memcpy(j->found->log_id, j->header.identity.log_id, LW_LOG_ID_SIZE);
-            if (status == LW_OK)
-                status = lw_judge_identity(j, tail, &j->header);
-            uint64_t next = j->header.state.bounds.next;
-            if (status == LW_OK && tail->size < j->header.size)
-                status = lw_fail_short(j, tail, j->header.size, lw_judge_lowest(j, &j->header), UINT64_MAX);
-            else if (status == LW_OK && damaged > 0 &&
-                     (damaged > 1 || j->numbers[j->number_count - 1] != tail->number + 1))
-                status = lw_fail_corrupt(j->error, tail->name, 0, next, UINT64_MAX,
-                                         "segments behind this one are damaged or missing");
-            *have = status == LW_OK;
-        }
-        if (*have) {
-            j->found->successor = damaged > 0 ? tail->number + 1 : 0;
+        bool valid = status == LW_OK && decoded == LW_VALID;
+        if (valid)
+            status = judge_header(j, tail, damaged);
+        *have = valid && status == LW_OK;
+        if (*have)
             return LW_OK;
-        }
         j->fs->close(j->fs, tail->file);
         if (status != LW_OK)
             return status;
-        damaged++;
     }
     return LW_OK;
 }

@@ -276,11 +276,21 @@ def test_a_log_without_its_lock_file_opens_if_all_agree(
     tmp_path: Path, make: Callable[[Path], Log]
 ) -> None:
     log = make(tmp_path / "log")
-    for lock in (None, b""):
+    whole = log.files["LOCK"]
+    for lock in (None, b"", bytes(32), whole[:16]):  # removed; or torn when it was written anew
         files = {name: data for name, data in log.files.items() if name != "LOCK"}
         put(tmp_path / "copy", files if lock is None else {**files, "LOCK": lock})
         with Wal(tmp_path / "copy", read_only=True) as wal:
             assert state_of(wal) == log.states[-1]
-        with Wal(tmp_path / "copy", segment_bytes=SEGMENT_BYTES) as wal:
+        with Wal(tmp_path / "copy", segment_bytes=SEGMENT_BYTES, create=False) as wal:
             assert state_of(wal) == log.states[-1]
-        assert (tmp_path / "copy" / "LOCK").read_bytes() == log.files["LOCK"]
+        assert (tmp_path / "copy" / "LOCK").read_bytes() == whole
+        shutil.rmtree(tmp_path / "copy")
+
+
+def test_a_pipe_under_a_segments_name_is_an_error_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    for number in (1, 2):
+        os.mkfifo(tmp_path / f"{number:016x}.wal")
+    for read_only in (True, False):
+        with pytest.raises(WalError):
+            Wal(tmp_path, read_only=read_only)
