@@ -17,6 +17,7 @@ from stores import SEGMENT_BYTES, State
 from pylogwal import Entry, HardState, LogId, Wal
 
 Files = dict[str, bytes]
+LARGE = 400
 
 
 def entry_of(index: int, term: int, size: int | None = None) -> Entry:
@@ -117,6 +118,8 @@ class Log:
     """Per file: the next index when it was begun."""
     frames: dict[str, list[tuple[int, int, int]]] = field(default_factory=dict)
     """Per file: (start, end, index) of the visible entries' frames."""
+    large: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    """Per file: (start, end) of payloads of which one byte is as good as another."""
     acknowledged_end: tuple[int, int] = (2**63, 0)
     """Segment and offset up to which all is acknowledged."""
 
@@ -152,7 +155,11 @@ def _located(log: Log) -> Log:
             continue
         segment = decode_segment(data, log_id, int(name[:16], 16))
         rows: dict[int, tuple[int, int, int]] = {}
+        log.large[name] = []
         for frame in segment.frames:
+            if len(frame.payload) > LARGE:
+                start = frame.offset + 40
+                log.large[name].append((start + 8, start + len(frame.payload) - 8))
             if frame.type == ENTRY and frame.index in kept:
                 entry = kept[frame.index]
                 if (frame.term, frame.payload, frame.kind) == entry[1:]:
@@ -165,6 +172,24 @@ def _located(log: Log) -> Log:
         log.visible[name] = range(min(rows), max(rows) + 1) if rows else range(0)
     assert not kept
     return log
+
+
+def small_log(path: Path) -> Log:
+    """Every kind of record in one segment, closed, and opened twice: so small that each of its bits
+    can be flipped.
+    """
+    writer = Writer(path)
+    writer.append(1, 2, 1)
+    writer.reset()
+    writer.append(10, 13, 2, 9)
+    writer.save(HardState(2, "a", 11, b"extra"))
+    writer.wal.close()
+    writer.wal = Wal(path, segment_bytes=SEGMENT_BYTES, durability="manual")
+    writer.purge(10)
+    writer.truncate(13)
+    writer.append(12, 14, 3, 30)
+    writer.wal.close()
+    return _located(Log(files_of(path), [writer.model.state()]))
 
 
 def closed_log(path: Path) -> Log:
