@@ -39,9 +39,10 @@ from typing import NamedTuple
 from cut_script import Script
 from cut_writer import Load, Writer
 from mounts import SIZES, MountError, make_file_system, mount
-from stores import BLANK, State, state_of
+from stores import BLANK, State, restore, state_of
 
 from pylogwal import Wal, WalError
+from pylogwal.memory import MemoryWal
 
 FS_IOC_SHUTDOWN = 0x8004587D  # _IOR('X', 125, __u32)
 NO_LOG_FLUSH, LOG_FLUSH = 2, 1
@@ -69,6 +70,10 @@ class Reports(NamedTuple):
     """The number of the last write whose call may have begun."""
     durable: int
     """The number of the last write that the log called durable."""
+    refused: list[int]
+    """The numbers of those that it has not taken: after the cut it could not roll any more. It may
+    have taken later ones, and a sync that was under way may have carried those to the disk.
+    """
     failed: str
 
 
@@ -183,22 +188,23 @@ class History:
         self._count["early writes"] += 1
 
     def _understood(self, said: str) -> Reports:
-        begun = self._number
-        numbers = {"durable": [begun], "settled": [begun], "refused": [1 << 64]}
+        begun = durable = self._number
+        refused = []
         failed = ""
         for line in said.splitlines():
             what, _, value = line.partition(" ")
             if what == "will":
                 begun = int(value)
-            elif what in numbers:
-                numbers[what].append(int(value))
+            elif what == "durable":
+                durable = max(durable, int(value))
+            elif what == "refused":
+                refused.append(int(value))
             elif what == "failed":
                 failed = value
             else:
                 raise LostError(f"the writer: {line}")
         self._count["writers that ended by themselves"] += failed != ""
-        settled = min(max(numbers["settled"]), min(numbers["refused"]) - 1)
-        return Reports(begun, max(settled, *numbers["durable"]), failed)
+        return Reports(begun, durable, sorted(refused), failed)
 
     # -- the judgement -----------------------------------------------------------------------------
 
@@ -235,9 +241,12 @@ class History:
     def _number_of(self, found: State, reports: Reports) -> int:
         """The number of the write after which the log was as it was found."""
         script = self._script()
+        log = MemoryWal(durability="manual")  # the script's own believes that nothing was refused
+        restore(log, self._state)
+        needed = self._state
         earlier = []
         while True:
-            state = script.state
+            state = state_of(log)
             if script.number == reports.durable:
                 needed = state
             if state == found and script.number >= reports.durable:
@@ -246,7 +255,13 @@ class History:
                 earlier.append(script.number)
             if script.number >= reports.begun:
                 break
-            script.next()
+            write = script.next()
+            if write.number in reports.refused:
+                continue
+            try:
+                write.apply(log)
+            except WalError:  # the log was dead by then: it has taken nothing more
+                break
         was = f"the state after {earlier[-1]}" if earlier else "a state that never was"
         raise LostError(
             f"found {_shown(found)}, {was}; durable was {_shown(needed)}; "

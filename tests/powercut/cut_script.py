@@ -30,10 +30,12 @@ class Write(NamedTuple):
     covers: int
     """The number of the last write that is then durable: its own, unless it wrote nothing."""
 
-    @property
-    def may_write_nothing(self) -> bool:
-        """Where the log is not in the state that the script believes."""
-        return self.covers != self.number or self.method in {"flush", "truncate", "purge", "reset"}
+    def apply(self, log: MemoryWal) -> None:
+        """Writes it there."""
+        if self.method == "save_hard_state":
+            log.save_hard_state(*self.arguments)
+        else:
+            getattr(log, self.method)(*self.arguments)
 
 
 class Script:
@@ -56,10 +58,7 @@ class Script:
         """One write further."""
         self.number += 1
         write = self._choose(Random(self.seed << 32 | self.number))
-        if write.method == "save_hard_state":
-            self._model.save_hard_state(*write.arguments)
-        else:
-            getattr(self._model, write.method)(*write.arguments)
+        write.apply(self._model)
         return write
 
     def _choose(self, random: Random) -> Write:

@@ -3,8 +3,7 @@ pipe what it is about to do, and what it was told. A report is a line:
 
     will 12      the write 12 is about to be called, in the order of the calls
     durable 11   the log has said that the write 11 is durable, and so everything before it
-    settled 11   the same, said by a call that may have found nothing to write
-    refused 10   the log has not taken the write 10: it is no part of what a later call has settled
+    refused 10   the log has not taken the write 10, and goes on without it
     failed ...   it was an error of the system; nothing more is written
     wrong ...    something that must never happen
 """
@@ -112,14 +111,18 @@ class Writer:
 
     async def _write(self, store: WalLogStore, end: int) -> None:
         """One of the tasks. From the report to the call nothing else runs in the loop."""
+        in_flight: deque[asyncio.Future[None]] = deque()
         try:
-            await self._write_until(store, end)
+            await self._write_until(store, end, in_flight)
         except WalError:
             self._failed = True
             raise
+        finally:
+            await asyncio.gather(*in_flight, return_exceptions=True)  # they are told, too
 
-    async def _write_until(self, store: WalLogStore, end: int) -> None:
-        in_flight: deque[asyncio.Future[None]] = deque()
+    async def _write_until(
+        self, store: WalLogStore, end: int, in_flight: deque[asyncio.Future[None]]
+    ) -> None:
         while self._script.number < end and not self._failed:
             write = self._script.next()
             self._report("will", write.number)
@@ -132,7 +135,8 @@ class Writer:
             else:
                 await self._call(store, write)
             await asyncio.sleep(0)
-        await asyncio.gather(*in_flight)
+        while in_flight:
+            await in_flight.popleft()
 
     def _submitted(self, write: Write, future: asyncio.Future[None]) -> None:
         error = future.exception()
@@ -156,7 +160,7 @@ class Writer:
     def _returned(self, write: Write) -> None:
         in_batch = write.durable == "in batch" and self._load.mode == "batch"
         if in_batch or write.durable == "always":
-            self._report("settled" if write.may_write_nothing else "durable", write.covers)
+            self._report("durable", write.covers)
 
     async def _watch(self, store: WalLogStore) -> None:
         """What `durable_index` and `wait_durable` say: the term of an entry is the write that

@@ -85,10 +85,12 @@ def test_without_fdatasync_it_is_seen_to_be_lost(directory: Path, tmp_path: Path
 @pytest.mark.prove
 @KINDS
 @pytest.mark.parametrize(
-    "left_out", [("-DFILES",), ("-DFILES", "-DEVERY=10"), ("-DDIRECTORIES",)], ids=" ".join
+    "left_out",
+    [("-DFILES",), ("-DFILES", "-DEVERY=10"), ("-DFILES", "-DERRORS"), ("-DDIRECTORIES",)],
+    ids=" ".join,
 )
 def test_every_sync_that_is_left_out_is_seen(
     kind: str, left_out: tuple[str, ...], directory: Path, tmp_path: Path
 ) -> None:
-    """Of files, of one file in ten, of directories."""
+    """Of files, of one file in ten, the errors of those of files, of directories."""
     assert cut(kind, directory, UNTIL_IT_SEES, lie(tmp_path, *left_out)) is not None
