@@ -253,4 +253,7 @@ def _copied_bytes(data: object) -> bytes:
 
 
 def _type_name(value: object) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

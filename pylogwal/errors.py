@@ -109,7 +109,9 @@ class ConflictError(InvalidEntryError):
 
 
 class PurgedError(WalError, ValueError):
-    """The call would change what lies at or below the purge boundary, which is gone for good."""
+    """The call would change what lies at or below the purge boundary, which is gone for good. In a
+    read-only log: what was to be read was purged by the writer meanwhile; refresh it.
+    """
 
 
 class CorruptionError(WalError):

@@ -74,6 +74,13 @@ async def test_what_is_no_list_of_entries_is_refused(store: Store, batch: Any) -
         await store.replace_range(1, batch)
 
 
+async def test_a_message_has_the_right_article(store: Store) -> None:
+    with refused(store, InvalidEntryError, match=r"entries\[0\] is an int, not an Entry"):
+        await store.persist_entries([5])  # type: ignore[list-item]
+    with refused(store, InvalidEntryError, match=r"entries\[0\] is a str, not an Entry"):
+        await store.persist_entries(["5"])  # type: ignore[list-item]
+
+
 async def test_what_an_iterable_raises_comes_through_and_nothing_is_written(store: Store) -> None:
     def broken() -> Iterator[Entry]:
         yield Entry(1, 1)
