@@ -130,8 +130,12 @@ def _work_directory(kept: Path | None) -> Iterator[Path]:
 
 def _child(directory: str, source: str, term: int, seed: int, reports: Connection) -> None:
     """Appends until it is killed, or its parent has gone."""
-    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
+    try:
         asyncio.run(_append(directory, Source(Path(source).read_bytes()), term, seed, reports))
+    except (BrokenPipeError, KeyboardInterrupt):
+        pass
+    except WalError as error:
+        sys.exit(f"pylogwal: {type(error).__name__}: {error}")
 
 
 async def _append(
@@ -143,13 +147,26 @@ async def _append(
     async with pylogwal.open(directory, segment_bytes=SEGMENT_BYTES) as store:
         await store.save_hard_state_async(HardState(term, "demo"))
         last = store.last_index()
-        while True:
-            first, last = last + 1, last + sizes.randint(1, BATCH_ENTRIES)
-            in_flight.append((store.submit(source.entries(first, last, term)), last))
-            if len(in_flight) == IN_FLIGHT:
-                durable, acknowledged = in_flight.popleft()
-                await durable
-                reports.send_bytes(NUMBER.pack(acknowledged))
+        try:
+            while True:
+                first, last = last + 1, last + sizes.randint(1, BATCH_ENTRIES)
+                in_flight.append((store.submit(source.entries(first, last, term)), last))
+                if len(in_flight) == IN_FLIGHT:
+                    durable, acknowledged = in_flight[0]
+                    await durable
+                    in_flight.popleft()
+                    reports.send_bytes(NUMBER.pack(acknowledged))
+        except WalError as error:
+            raise await _first_error(in_flight, error) from None
+
+
+async def _first_error(
+    in_flight: deque[tuple[asyncio.Future[None], int]], last: WalError
+) -> BaseException:
+    """What went wrong first: the batches after one that is refused are refused for the gap."""
+    waiting = [future for future, _ in in_flight]
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    return next((outcome for outcome in outcomes if outcome is not None), last)
 
 
 # -- the parent ------------------------------------------------------------------------------------

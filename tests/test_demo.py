@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from mounts import command, mounts_needed
 
 from pylogwal import Entry, HardState, Wal, cli, demo
 from pylogwal.demo_model import Model, Source, default_text, lost_entries
@@ -113,8 +114,8 @@ def test_a_short_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_the_text_may_come_from_stdin() -> None:
-    command = [sys.executable, "-m", "pylogwal", "demo", "-", "--kills", "1"]
-    ran = subprocess.run(command, input=TEXT, capture_output=True, check=False)
+    words = [sys.executable, "-m", "pylogwal", "demo", "-", "--kills", "1"]
+    ran = subprocess.run(words, input=TEXT, capture_output=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert b"text: %d bytes, 50 lines" % len(TEXT) in ran.stdout
 
@@ -169,8 +170,35 @@ def test_a_child_that_ends_by_itself_is_no_success(
     monkeypatch.setattr(demo, "_Demo", EndsItself)
     assert cli.main(["demo", "--dir", str(tmp_path)]) == 3
     told = capfd.readouterr().err
-    assert "LockedError" in told
+    assert "LockedError: " in told
     assert "ended by itself" in told
+    assert "Traceback" not in told
+
+
+class FillsTheDisk(demo._Demo):
+    """Its child is killed later than the disk is full."""
+
+    def run_child(self, term: int, after_s: float) -> None:
+        super().run_child(term, 60)
+
+
+def test_a_full_disk_is_told_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "_Demo", FillsTheDisk)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    text = tmp_path / "text"
+    text.write_bytes(TEXT)
+    with mounts_needed():
+        command("mount", "-t", "tmpfs", "-o", "size=5m", "tmpfs", disk)
+    try:
+        assert cli.main(["demo", str(text), "--dir", str(disk)]) == 3
+    finally:
+        command("umount", "-l", disk)
+    first, second = capfd.readouterr().err.splitlines()
+    assert first.startswith("pylogwal: DiskFullError: ")
+    assert "ended by itself" in second
 
 
 @pytest.mark.parametrize(
@@ -184,8 +212,8 @@ def test_what_it_cannot_work_with(
     Path("empty").touch()
     Path("full").mkdir()
     Path("full/file").touch()
-    command = [sys.executable, "-m", "pylogwal", "demo", *arguments]
-    assert subprocess.run(command, capture_output=True, check=False).returncode == status
+    words = [sys.executable, "-m", "pylogwal", "demo", *arguments]
+    assert subprocess.run(words, capture_output=True, check=False).returncode == status
 
 
 def test_entries_follow_the_source(source: Source) -> None:
