@@ -125,6 +125,14 @@ class _Floor:
         self._size = max(FLOOR_BYTES, batch_bytes)
         self._offset = 0
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            self._fill()
+        except OSError as error:
+            self.close()
+            error.filename = str(path)
+            raise
+
+    def _fill(self) -> None:
         page = bytes(4096)
         for offset in range(0, self._size, len(page)):  # larger writes: larger, slower folios
             os.pwrite(self._file, page, offset)
@@ -220,14 +228,14 @@ def _seconds(text: str) -> float:
 
 
 def _run(options: argparse.Namespace) -> int:
-    results = []
-    if not options.json:
-        print(_HEADING)
+    results: list[Result] = []
     for payload in options.payload:
         for batch in options.batch:
             with tempfile.TemporaryDirectory(
                 prefix="pylogwal-bench-", dir=options.dir
             ) as directory:
+                if not (results or options.json):
+                    print(_HEADING, flush=True)
                 results.append(measure(Path(directory), payload, batch, options.seconds))
             if not options.json:
                 print(_line(results[-1]), flush=True)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from mounts import command, mounts_needed
 
 from pylogwal import Wal, bench, cli
 
@@ -56,3 +57,25 @@ def test_the_floor_writes_as_many_bytes_as_the_log(tmp_path: Path) -> None:
         (segment,) = wal.core.segments()
     epoch_bytes, frames_offset = 56, 8192
     assert segment.end - frames_offset - epoch_bytes == batches * (2 * (40 + 8) + 80)
+
+
+def test_where_there_is_no_directory_there_is_no_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["bench", "--dir", str(tmp_path / "missing")]) == 3
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "missing" in told.err
+
+
+def test_a_disk_without_room_for_the_floor_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with mounts_needed():
+        command("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path)
+    try:
+        assert cli.main(["bench", "--dir", str(tmp_path)]) == 3
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        command("umount", "-l", tmp_path)
+    assert str(tmp_path) in capsys.readouterr().err
