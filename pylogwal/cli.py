@@ -72,10 +72,23 @@ def _parser() -> argparse.ArgumentParser:
         description="Looks at a Raft log on disk, read-only, also beside a live writer.",
         epilog="exit status: 0 well, 1 damage found, 2 wrong use, 3 could not read",
     )
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, help="show the version of pylogwal and exit"
+    )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for add in (add_info, add_dump, add_verify, add_bench, add_demo):
         add(subparsers)
     return parser
+
+
+class _Version(argparse.Action):
+    """Looked up only when it is asked for: that takes longer than most commands."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        from importlib import metadata
+
+        print(f"pylogwal {metadata.version('pylogwal')}")
+        parser.exit(WELL)
 
 
 def _add_reader(subparsers: Subparsers, name: str, text: str) -> argparse.ArgumentParser:

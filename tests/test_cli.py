@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -293,6 +294,10 @@ def test_what_was_found_before_a_read_failed_is_told(
         "pylogwal: damaged: 0000000000000002.wal at byte 8192: entries 101..102",
         "pylogwal: it cannot be read",
     ]
+
+
+def test_it_tells_its_version(pylogwal: Pylogwal) -> None:
+    assert pylogwal("--version") == (0, f"pylogwal {metadata.version('pylogwal')}\n", "")
 
 
 # -- wrong use, and what cannot be read ------------------------------------------------------------
