@@ -17,7 +17,7 @@ NAME = "0000000000000001.wal"
 def test_a_mark_that_a_power_cut_left_is_zeroed_by_the_open_that_does_not_believe_it(
     tmp_path: Path,
 ) -> None:
-    with Wal(tmp_path / "log", segment_bytes=65536) as wal:
+    with Wal(tmp_path / "log", segment_bytes=65536, spare_segments=0) as wal:
         wal.persist_entries([Entry(1, 1, b"first")])
         closed_at = wal.core.segments()[0].end
     mark = (tmp_path / "log" / NAME).read_bytes()[MARK]
@@ -25,7 +25,7 @@ def test_a_mark_that_a_power_cut_left_is_zeroed_by_the_open_that_does_not_believ
 
     # The first batch of the next open, of which a power cut kept the EPOCH, but not the COMMIT and
     # not the zeros over the mark.
-    with Wal(tmp_path / "log", segment_bytes=65536) as wal:
+    with Wal(tmp_path / "log", segment_bytes=65536, spare_segments=0) as wal:
         wal.persist_entries([Entry(2, 1, b"torn")])
         end = wal.core.segments()[0].end
         shutil.copytree(tmp_path / "log", tmp_path / "cut")
@@ -35,7 +35,7 @@ def test_a_mark_that_a_power_cut_left_is_zeroed_by_the_open_that_does_not_believ
     data[end - COMMIT_SIZE : end] = bytes(COMMIT_SIZE)
     segment.write_bytes(data)
 
-    with Wal(tmp_path / "cut", segment_bytes=65536) as wal:
+    with Wal(tmp_path / "cut", segment_bytes=65536, spare_segments=0) as wal:
         assert wal.last_index() == 1
         assert not any(segment.read_bytes()[MARK])
         wal.persist_entries([Entry(i, 1, b"acknowledged") for i in range(2, 50)])
