@@ -59,10 +59,10 @@ class Wal:
     create: make a log where there is none (default True).
     read_only: open without a lock, beside a live writer, as of now; `refresh` looks again.
 
-    Raises ValueError that names a bad option; TypeError for a path that is none; LockedError where
-    another writer has the log; CorruptionError or UnsupportedFormatError, with nothing on disk
-    changed; DiskFullError; WalError with `errno` for other system errors (no such directory, no
-    permission).
+    Raises ValueError that names a bad option; TypeError or ValueError for a path that is none;
+    LockedError where another writer has the log; CorruptionError or UnsupportedFormatError, with
+    nothing on disk changed; DiskFullError; WalError with `errno` for other system errors (no such
+    directory, no permission).
 
     Dropped without `close` it is a ResourceWarning: accepted entries stay, nothing more is synced.
     In a forked child every call raises ClosedError.
@@ -176,8 +176,8 @@ class Wal:
         try:
             yield
         except InvalidEntryError as error:
-            error.path = self.path
-            error.args = (f"{error} [{self.path}]",)
+            if error.path is None:  # else of another log, from which the entries come
+                error.path, error.args = self.path, (f"{error} [{self.path}]",)
             raise
 
     def _finish(self, ticket: Ticket, *, durable: bool) -> None:
@@ -253,11 +253,11 @@ class Wal:
         return self.core.submit(core.PERSIST, may_wait=may_wait)
 
     def wait_durable(self, index: int, timeout: float | None = None) -> None:
-        """Blocks until the entry at `index` is durable, for at most `timeout` seconds. In MANUAL it
-        starts a sync.
+        """Blocks until the entry at `index` is durable, for at most `timeout` seconds (None: as
+        long as it takes). In MANUAL it starts a sync.
 
         Raises ValueError above `last_index()`; ConflictError where the entry was replaced
-        meanwhile; TimeoutError.
+        meanwhile; TimeoutError; TypeError or ValueError that names a wrong argument.
         """
         index = checked_int("index", index, 0, U64_MAX)
         self.core.wait_durable(index, checked_timeout(timeout))

@@ -111,6 +111,19 @@ async def test_an_error_names_the_log_wherever_it_was_found(stores: Stores) -> N
         assert raised.value.path == str(stores.directory), name  # type: ignore[attr-defined]
 
 
+@every_mode_on_disk
+async def test_an_error_of_another_log_inside_an_iterable_keeps_its_name(stores: Stores) -> None:
+    store = await stores.open()
+
+    def from_another_log() -> Iterator[Entry]:
+        yield Entry(1, 1)
+        raise InvalidEntryError("theirs [/another]", path="/another")
+
+    with refused(store, InvalidEntryError, match=r"theirs \[/another\]$") as raised:
+        await store.persist_entries(from_another_log())
+    assert raised.value.path == "/another"  # type: ignore[attr-defined]
+
+
 async def test_a_payload_over_the_limit_is_refused_and_one_at_the_limit_is_not(
     stores: Stores,
 ) -> None:
