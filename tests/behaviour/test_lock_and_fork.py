@@ -251,7 +251,7 @@ def hold():  # as a thread does that calls from a loop of its own for the first 
     with store._wakers_lock:
         held.set()
         let_go.wait()
-thread = threading.Thread(target=hold)
+thread = threading.Thread(target=hold, daemon=True)
 thread.start()
 held.wait()
 child = os.fork()

@@ -61,14 +61,14 @@ async def test_a_log_that_starts_again_has_nothing_durable_before_its_next_sync(
 ) -> None:
     store = await open_lazy(stores)
     for start_again in (
-        store.replace_range(1000, run(1000, 1001, term=2)),
-        store.persist_entries(run(1000, 1001, term=3)),
-        store.truncate(1000),
+        lambda: store.replace_range(1000, run(1000, 1001, term=2)),
+        lambda: store.persist_entries(run(1000, 1001, term=3)),
+        lambda: store.truncate(1000),
     ):
         await store.persist_entries(run(1000, 1003))
         store.flush()
         assert store.durable_index() == 1003
-        await start_again
+        await start_again()
         synced = store.is_write_durable()
         assert store.durable_index() == (store.last_index() if synced else 0)
         assert store.stats().durable_lag == (0 if synced else len(store.get_entries(0, 2**63)))
@@ -211,7 +211,7 @@ async def test_wait_durable_of_no_index_is_an_error(store: Store) -> None:
         await store.wait_durable("1")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("timeout", [None, 0, 5, 0.5, 1e9, 1e12, 1e300, 10**400, float("inf")])
+@pytest.mark.parametrize("timeout", [None, 0, 60, 60.5, 1e9, 1e12, 1e300, 10**400, float("inf")])
 async def test_wait_durable_takes_any_number_of_seconds(
     stores: Stores, timeout: float | None
 ) -> None:
