@@ -6,14 +6,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(wildcard csrc/*.[ch]) pylogwal/_build.py setup.py
 
-.PHONY: test prove prove-long build demo bench bench-peers targets guard lint wheel clean
+.PHONY: test prove prove-tests fuzz sanitize prove-long build demo bench bench-peers targets guard lint wheel clean
 
 test: build  ## set up and run all tests; ARGS are pytest's
 	$(BIN)/python -m pytest $(ARGS)
 
-prove: build  ## crashes, mutants, faults, hostile bytes, power cuts; fuzzing; sanitizers
+prove: prove-tests fuzz sanitize  ## all of what `make test` samples, within a quarter of an hour
+
+prove-tests: build  ## crashes, mutants, faults, hostile bytes, power cuts, leaks
 	$(BIN)/python -m pytest -m prove -o faulthandler_timeout=1800 $(ARGS)
+
+fuzz:  ## libFuzzer on recovery and the decoders, FUZZ_SECONDS (60) each
 	tests/fuzz/run $(FUZZ_SECONDS)
+
+sanitize:  ## the suite under ASan and UBSan, the threaded tests under TSan
 	PYTHON=$(PYTHON) .ci/sanitize
 
 prove-long:  ## crashes of new random histories, for LONG_SECONDS (3600)
