@@ -579,6 +579,8 @@ def main() -> int:
             for row in made if isinstance(made, list) else [made] if made is not None else []:
                 print(show(row), flush=True)
                 rows.append(row)
+    if not rows:
+        parser.error("no such row; there are: " + ", ".join(name for name, _ in all_rows(bench)))
     if options.json:
         report = {
             "real_time_scheduling": ahead,

@@ -1,30 +1,13 @@
 /*
- * Lists of Entry in and out, for CPython: functions that keep the interpreter's lock, where a call through cffi would drop it
- * and take it again (0.05 us against 0.15, and against tens of microseconds beside a busy thread), and that build
- * entries without a Python call each.
+ * Lists of Entry in and out, without a Python call for each.
  *
- * They take what is exactly right - a list or tuple of Entry with ints and bytes - and answer NotImplemented to
- * everything else; the caller then checks, explains or converts in Python (pylogwal/checks.py). All of it keeps to the
- * limited API of 3.10. An implementation without it gets lw_wal_submit and lw_wal_read through cffi.
+ * The functions take what is exactly right - a list or tuple of Entry with ints and bytes - and answer NotImplemented to
+ * everything else; the caller then checks, explains or converts in Python (pylogwal/checks.py), and uses lw_wal_submit and
+ * lw_wal_read through cffi.
  */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#ifndef PYPY_VERSION
 
-#include "logwal.h"
-
-#ifdef PYPY_VERSION
-
-int lw_python_bind(lw_wal *wal, size_t owner, size_t list, size_t entry_type, size_t make_error)
-{
-    (void)wal;
-    (void)owner;
-    (void)list;
-    (void)entry_type;
-    (void)make_error;
-    return 0;
-}
-
-#else
+#include "pybinding.h"
 
 #include "reader.h"
 
@@ -34,31 +17,6 @@ enum {
     /* A batch larger than this is copied with the interpreter's lock dropped. */
     LARGE_BATCH_BYTES = 1 << 18,
 };
-
-typedef struct binding {
-    lw_wal *wal;
-    PyObject *owner;
-    PyTypeObject *entry_type;
-    PyObject *make_error;
-    bool makes_directly; /* see make_entry */
-} binding;
-
-static const char capsule_name[] = "pylogwal.binding";
-
-static binding *binding_of(PyObject *capsule)
-{
-    return PyCapsule_GetPointer(capsule, capsule_name);
-}
-
-static PyObject *raise_error(const binding *b, const lw_error *error)
-{
-    PyObject *made = PyObject_CallFunction(b->make_error, "n", (Py_ssize_t)(uintptr_t)error);
-    if (made != NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(made), made);
-        Py_DECREF(made);
-    }
-    return NULL;
-}
 
 static PyObject *not_ours(void)
 {
@@ -121,8 +79,7 @@ static int submit_batch(const binding *b, const lw_batch *batch, uint64_t bytes,
     return status;
 }
 
-/* NotImplemented, or the ticket with *status; NULL with an exception. */
-static PyObject *submit_entries(const binding *b, PyObject *given, bool queues, uint64_t *ticket, int *status)
+PyObject *lw_submit_entries(const binding *b, PyObject *given, bool queues, uint64_t *ticket, int *status)
 {
     lw_entry on_stack[STACK_ENTRIES];
     lw_entry *entries = on_stack;
@@ -150,28 +107,21 @@ static PyObject *submit_entries(const binding *b, PyObject *given, bool queues, 
     if (!ours)
         return not_ours();
     if (*status != LW_OK && *status != LW_PENDING)
-        return raise_error(b, &error);
+        return lw_raise_error(b, &error);
     Py_RETURN_NONE;
 }
 
-static bool has_count(Py_ssize_t count, Py_ssize_t wanted)
-{
-    if (count != wanted)
-        (void)PyErr_Format(PyExc_TypeError, "%zd arguments, not %zd", count, wanted);
-    return count == wanted;
-}
-
 /* persist(entries, durable): blocks as long as that takes. */
-static PyObject *persist(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count)
+PyObject *lw_py_persist(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count)
 {
-    const binding *b = binding_of(capsule);
+    const binding *b = lw_binding_of(capsule);
     lw_error error = {.status = LW_OK};
     uint64_t ticket = 0;
     int status = LW_OK;
-    if (!has_count(count, 2))
+    if (!lw_has_count(count, 2))
         return NULL;
     PyObject *durable = arguments[1];
-    PyObject *result = submit_entries(b, arguments[0], false, &ticket, &status);
+    PyObject *result = lw_submit_entries(b, arguments[0], false, &ticket, &status);
     if (result != Py_None || (durable == Py_False && status == LW_OK))
         return result;
     Py_BEGIN_ALLOW_THREADS
@@ -180,72 +130,19 @@ static PyObject *persist(PyObject *capsule, PyObject *const *arguments, Py_ssize
     if (status == LW_OK)
         return result;
     Py_DECREF(result);
-    return raise_error(b, &error);
+    return lw_raise_error(b, &error);
 }
 
-/* submit(entries, descriptor) -> ticket, negative where it is queued. With a descriptor (not -1) it is armed, and a sync
- * started. Never blocks. */
-static PyObject *submit(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count)
+/* submit(entries) -> ticket, negative where it is queued. Never blocks. */
+PyObject *lw_py_submit(PyObject *capsule, PyObject *entries)
 {
-    const binding *b = binding_of(capsule);
     uint64_t ticket = 0;
     int status = LW_OK;
-    if (!has_count(count, 2))
-        return NULL;
-    long descriptor = PyLong_AsLong(arguments[1]);
-    if (descriptor == -1 && PyErr_Occurred())
-        return NULL;
-    PyObject *result = submit_entries(b, arguments[0], true, &ticket, &status);
+    PyObject *result = lw_submit_entries(lw_binding_of(capsule), entries, true, &ticket, &status);
     if (result != Py_None)
         return result;
     Py_DECREF(result);
-    if (descriptor >= 0)
-        lw_wal_arm(b->wal, (int)descriptor, ticket, true);
     return PyLong_FromLongLong(status == LW_PENDING ? -(long long)ticket : (long long)ticket);
-}
-
-/* ---- waiting ---- */
-
-static bool as_wait(PyObject *const *arguments, uint64_t *ticket, bool *durable)
-{
-    *ticket = PyLong_AsUnsignedLongLong(arguments[0]);
-    *durable = arguments[1] != Py_False;
-    return *ticket != (uint64_t)-1 || PyErr_Occurred() == NULL;
-}
-
-/* poll(ticket, durable) -> whether it is so. */
-static PyObject *poll(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count)
-{
-    const binding *b = binding_of(capsule);
-    lw_error error = {.status = LW_OK};
-    uint64_t ticket;
-    bool durable;
-    if (!has_count(count, 2) || !as_wait(arguments, &ticket, &durable))
-        return NULL;
-    int status = lw_wal_poll(b->wal, ticket, durable, &error);
-    if (status != LW_OK && status != LW_PENDING)
-        return raise_error(b, &error);
-    return PyBool_FromLong(status == LW_OK);
-}
-
-/* arm(ticket, durable, descriptor) */
-static PyObject *arm(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count)
-{
-    uint64_t ticket;
-    bool durable;
-    if (!has_count(count, 3) || !as_wait(arguments, &ticket, &durable))
-        return NULL;
-    long descriptor = PyLong_AsLong(arguments[2]);
-    if (descriptor == -1 && PyErr_Occurred())
-        return NULL;
-    lw_wal_arm(binding_of(capsule)->wal, (int)descriptor, ticket, durable);
-    Py_RETURN_NONE;
-}
-
-static PyObject *durable_ticket(PyObject *capsule, PyObject *nothing)
-{
-    (void)nothing;
-    return PyLong_FromUnsignedLongLong(lw_wal_durable_ticket(binding_of(capsule)->wal));
 }
 
 /* ---- out ---- */
@@ -353,7 +250,7 @@ static int enter_range(const binding *b, uint64_t first, uint64_t last, lw_range
             lw_leave(b->wal);
     }
     if (status != LW_OK)
-        (void)raise_error(b, &error);
+        (void)lw_raise_error(b, &error);
     return status;
 }
 
@@ -374,7 +271,7 @@ static int build_and_leave(building *made, lw_range *range, bool as_list, uint64
     lw_range_close(range);
     lw_leave(made->binding->wal);
     if (status != LW_OK && !PyErr_Occurred())
-        (void)raise_error(made->binding, &error);
+        (void)lw_raise_error(made->binding, &error);
     return status;
 }
 
@@ -387,12 +284,12 @@ static Py_ssize_t entries_in(const lw_range *range)
 }
 
 /* get_entries(first, last, max_bytes): ints in 0..2^64-1. */
-static PyObject *get_entries(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count)
+PyObject *lw_py_get_entries(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count)
 {
-    const binding *b = binding_of(capsule);
+    const binding *b = lw_binding_of(capsule);
     uint64_t numbers[3];
     lw_range range;
-    if (!has_count(count, 3))
+    if (!lw_has_count(count, 3))
         return NULL;
     for (Py_ssize_t i = 0; i < 3; i++)
         if (!as_uint64(arguments[i], &numbers[i]))
@@ -406,9 +303,9 @@ static PyObject *get_entries(PyObject *capsule, PyObject *const *arguments, Py_s
 }
 
 /* entry(index): an int in 0..2^64-1. */
-static PyObject *get_entry(PyObject *capsule, PyObject *number)
+PyObject *lw_py_entry(PyObject *capsule, PyObject *number)
 {
-    const binding *b = binding_of(capsule);
+    const binding *b = lw_binding_of(capsule);
     uint64_t index;
     lw_range range;
     if (!as_uint64(number, &index))
@@ -423,47 +320,21 @@ static PyObject *get_entry(PyObject *capsule, PyObject *number)
     return made.entry;
 }
 
-static PyObject *last_index(PyObject *capsule, PyObject *nothing)
+PyObject *lw_py_last_index(PyObject *capsule, PyObject *nothing)
 {
-    const binding *b = binding_of(capsule);
+    const binding *b = lw_binding_of(capsule);
     lw_error error = {.status = LW_OK};
     (void)nothing;
     if (__atomic_load_n(&b->wal->closing, __ATOMIC_RELAXED) || lw_forked(b->wal)) {
         if (lw_enter(b->wal, &error) != LW_OK)
-            return raise_error(b, &error);
+            return lw_raise_error(b, &error);
         lw_leave(b->wal);
     }
     return PyLong_FromUnsignedLongLong(lw_wal_last_index(b->wal));
 }
 
-/* ---- the functions ---- */
-
-#define FAST(function) ((PyCFunction)(void (*)(void))(function)), METH_FASTCALL
-
-static PyMethodDef functions[] = {
-    {"persist", FAST(persist), "persist(entries, durable)"},
-    {"submit", FAST(submit), "submit(entries, descriptor) -> ticket, negative where it is queued"},
-    {"poll", FAST(poll), "poll(ticket, durable)"},
-    {"arm", FAST(arm), "arm(ticket, durable, descriptor)"},
-    {"durable_ticket", durable_ticket, METH_NOARGS, "durable_ticket()"},
-    {"get_entries", FAST(get_entries), "get_entries(first, last, max_bytes)"},
-    {"entry", get_entry, METH_O, "entry(index)"},
-    {"last_index", last_index, METH_NOARGS, "last_index()"},
-};
-
-enum { FUNCTIONS = sizeof functions / sizeof functions[0] };
-
-static void free_binding(PyObject *capsule)
-{
-    binding *b = binding_of(capsule);
-    Py_DECREF(b->owner);
-    Py_DECREF((PyObject *)b->entry_type);
-    Py_DECREF(b->make_error);
-    PyMem_Free(b);
-}
-
 /* Whether an entry that was made directly has the hash that a tuple made by its own constructor has. */
-static bool can_make_directly(binding *b)
+bool lw_can_make_directly(binding *b)
 {
     const lw_frame frame = {.index = 300, .term = 300};
     building made = {.binding = b};
@@ -479,47 +350,6 @@ static bool can_make_directly(binding *b)
     Py_CLEAR(made.term);
     PyErr_Clear();
     return equal;
-}
-
-static PyObject *make_capsule(lw_wal *wal, PyObject *owner, PyObject *entry_type, PyObject *make_error)
-{
-    binding *b = PyMem_Malloc(sizeof *b);
-    if (b == NULL)
-        return PyErr_NoMemory();
-    *b = (binding){.wal = wal, .owner = owner, .entry_type = (PyTypeObject *)entry_type, .make_error = make_error};
-    PyObject *capsule = PyCapsule_New(b, capsule_name, free_binding);
-    if (capsule == NULL) {
-        PyMem_Free(b);
-        return NULL;
-    }
-    Py_INCREF(owner);
-    Py_INCREF(entry_type);
-    Py_INCREF(make_error);
-    b->makes_directly = can_make_directly(b);
-    return capsule;
-}
-
-static int append_functions(PyObject *capsule, PyObject *list)
-{
-    for (int i = 0; i < FUNCTIONS; i++) {
-        PyObject *function = PyCFunction_NewEx(&functions[i], capsule, NULL);
-        int failed = function == NULL ? -1 : PyList_Append(list, function);
-        Py_XDECREF(function);
-        if (failed)
-            return i;
-    }
-    return FUNCTIONS;
-}
-
-int lw_python_bind(lw_wal *wal, size_t owner, size_t list, size_t entry_type, size_t make_error)
-{
-    PyGILState_STATE state = PyGILState_Ensure(); /* cffi has dropped the lock for this call */
-    PyObject *capsule = make_capsule(wal, (PyObject *)owner, (PyObject *)entry_type, (PyObject *)make_error);
-    int count = capsule == NULL ? 0 : append_functions(capsule, (PyObject *)list);
-    Py_XDECREF(capsule);
-    PyErr_Clear();
-    PyGILState_Release(state);
-    return count;
 }
 
 #endif

@@ -65,7 +65,7 @@ def builder(
     depends = {Path(__file__), *headers, *CSRC.glob("*.h")}
     define_macros = list((macros or {}).items())
     if _stable_abi():
-        # In every source, not only in cffi's own: csrc/pyentries.c includes Python.h as well.
+        # In every source, not only in cffi's own: csrc/py*.c include Python.h as well.
         define_macros.append(("Py_LIMITED_API", "0x030a0000"))
 
     ffi = FFI()

@@ -63,9 +63,7 @@ PURGE, RESET = lib.LW_PURGE, lib.LW_RESET
 _BOUND = (
     "fast_persist",
     "fast_submit",
-    "poll",
-    "arm",
-    "durable_ticket",
+    "waits",
     "_get_entries",
     "_entry",
     "last_index",
@@ -223,11 +221,16 @@ class Core:
         del entries, durable
         return NotImplemented
 
-    def fast_submit(self, entries: object, descriptor: int) -> Any:
-        """A ticket's number, negative where it is queued; or NotImplemented, as above. Arms the
-        descriptor for when it is durable, unless that is -1.
+    def fast_submit(self, entries: object) -> Any:
+        """A ticket's number, negative where it is queued; or NotImplemented, as above."""
+        del entries
+        return NotImplemented
+
+    def waits(self, loop: object, descriptor: int, durable: bool) -> Any:
+        """The writes of an event loop that wait to be durable, or accepted, with a descriptor that
+        the loop listens to, and is subscribed here (csrc/pywaits.c); or NotImplemented.
         """
-        del entries, descriptor
+        del loop, descriptor, durable
         return NotImplemented
 
     def _get_entries(self, first: int, last: int, max_bytes: int) -> Any:
@@ -277,10 +280,6 @@ class Core:
         refused with.
         """
         return bool(self._check(lib.lw_wal_poll, self._handle, number, durable) == lib.LW_OK)
-
-    def durable_ticket(self) -> int:
-        """Every write with a ticket up to this number is durable, unless it was refused."""
-        return int(lib.lw_wal_durable_ticket(self._handle))
 
     def wait_removed(self) -> None:
         """Until the files that a durable purge made useless are gone. Blocks."""

@@ -1,28 +1,25 @@
 """`WalLogStore`, the asyncio face of `Wal`.
 
 Nothing here blocks the event loop, and a write costs no thread and no executor: the core's own
-thread syncs, and writes to a descriptor that the loop watches. One `_Waker` per running loop
-holds the futures that wait there. Opening and closing, which may take long, run in a thread.
+thread syncs, and the `Waker` of the running loop hears of it. Opening and closing, which may take
+long, run in a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import threading
-import weakref
 from asyncio import get_running_loop
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
-from functools import partial
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pylogwal.checks import U64_MAX, checked_int
-from pylogwal.core import Core, Ticket
+from pylogwal.core import Ticket
 from pylogwal.store import LogStore, MetaStore
 from pylogwal.types import Entry, HardState, LogId, Stats
+from pylogwal.waker import Waker, call_in
 from pylogwal.wal import Wal
 
 if TYPE_CHECKING:
@@ -113,210 +110,6 @@ def _close_late(opened: list[Wal]) -> None:
         _in_thread(opened.pop().close)
 
 
-class _Group:
-    """Futures that are done when one ticket is durable, or accepted."""
-
-    __slots__ = ("futures", "number", "queued", "waker")
-
-    def __init__(self) -> None:
-        self.futures: list[asyncio.Future[None]] = []
-        self.number = 0
-        """Of the ticket; that of the last write in the group."""
-        self.queued = False
-        """The write waits for a roll, and may still be refused: it is alone in its group."""
-        self.waker: _Waker | None = None
-        """Until they are done, where a future was given away: who holds nothing else still keeps
-        the core that will finish it.
-        """
-
-    def give_away(self, future: asyncio.Future[None], waker: _Waker) -> None:
-        future.group = self  # type: ignore[attr-defined]
-        self.waker = waker
-
-
-class _Waker:
-    """The futures of one loop that wait for the core, and the descriptor by which it tells.
-
-    Tickets come in ascending order, so the oldest group is always the next to be done. Only the
-    loop's own thread calls these methods, but for `release` and the collector's.
-
-    While one group of writes is being synced, the loop serves the tasks of the other. A sync is
-    started when half of the writes that were under way lately have come, and otherwise at the end
-    of a turn of the loop in which none is running: so a lone writer does not wait, many share few
-    syncs, and processor and disk work at the same time.
-
-    The loop refers to it weakly, so that a store can be dropped without close.
-    """
-
-    def __init__(self, core: Core, loop: asyncio.AbstractEventLoop) -> None:
-        self._core = core
-        self._loop = loop
-        self._create_future = _future_maker(loop)
-        self._fast_submit = core.fast_submit
-        self._coming = _Group()
-        """What came since a sync was asked for the last time."""
-        self._durable: deque[_Group] = deque()
-        """What came before: a sync was asked for each of them."""
-        self._accepted: deque[_Group] = deque()
-        self._crowd = 1
-        """How many writes were waiting lately."""
-        self._turn_ends = False
-        self._released = False
-        self._read, self._write = _wake_descriptors()
-        core.subscribe(self._write)
-        loop.add_reader(self._read, _wake, weakref.ref(self))
-
-    def when(self, ticket: Ticket, *, durable: bool) -> asyncio.Future[None]:
-        """A future that is done when the write is accepted, or durable."""
-        future = self._create_future()
-        if not durable and not ticket.queued:
-            future.set_result(None)
-            return future
-        group = _Group()
-        group.futures.append(future)
-        group.number, group.queued = ticket
-        group.give_away(future, self)
-        if durable:
-            self._close_group()
-        (self._durable if durable else self._accepted).append(group)
-        self._core.arm(ticket.number, durable, self._write)
-        return future
-
-    def submit(self, entries: object, *, given_away: bool) -> asyncio.Future[None] | None:
-        """Gives the entries to the core; done when they are durable. None: `Core.fast_submit`
-        cannot take them. Who is not given the future itself holds the store while it waits.
-        """
-        group = self._coming
-        wanted = 2 * len(group.futures) + 2 >= self._crowd
-        number = self._fast_submit(entries, self._write if wanted else -1)
-        if number is NotImplemented:
-            return None
-        if number < 0:
-            return self.when(Ticket(-number, True), durable=True)
-        future = self._create_future()
-        if given_away:
-            group.give_away(future, self)
-        group.futures.append(future)
-        group.number = number
-        if wanted:
-            self._close_group()
-        elif not self._turn_ends:
-            self._end_turn_soon()
-        return future
-
-    def _close_group(self) -> None:
-        if self._coming.futures:
-            self._durable.append(self._coming)
-            self._coming = _Group()
-
-    def _end_turn_soon(self) -> None:
-        self._turn_ends = True
-        self._loop.call_soon(self._end_turn)
-
-    def _end_turn(self) -> None:
-        self._turn_ends = False
-        if not self._durable and self._coming.futures:
-            self._close_group()
-            self._core.arm(self._durable[0].number, True, self._write)
-
-    def woken(self) -> None:
-        """Something moved in the core."""
-        _drain(self._read)
-        self._crowd = sum(len(group.futures) for group in (*self._durable, self._coming))
-        self._complete()
-        if self._durable:
-            self._core.arm(self._durable[0].number, True, self._write)
-        elif self._coming.futures and not self._turn_ends:
-            self._end_turn_soon()  # when the tasks that were just woken have had their turn
-        if self._accepted:
-            self._core.arm(self._accepted[0].number, False, self._write)
-
-    def _complete(self) -> None:
-        durable_number = self._core.durable_ticket()
-        for waiting in (self._durable, self._accepted):
-            durable = waiting is self._durable
-            while waiting:
-                group = waiting[0]
-                if durable and not group.queued and group.number <= durable_number:
-                    for future in group.futures:
-                        if not future.done():
-                            future.set_result(None)
-                elif not self._settle(group, durable=durable):
-                    break
-                group.waker = None
-                waiting.popleft()
-
-    def _settle(self, group: _Group, *, durable: bool) -> bool:
-        """Asks the core. False while the answer is still to come."""
-        return all(self._settle_one(group.number, future, durable) for future in group.futures)
-
-    def _settle_one(self, number: int, future: asyncio.Future[None], durable: bool) -> bool:
-        try:
-            if not self._core.poll(number, durable):
-                return False
-        except Exception as error:
-            if not future.done():
-                future.set_exception(error)
-            return True
-        if not future.done():
-            future.set_result(None)
-        return True
-
-    def release(self) -> None:
-        """In the loop's thread, after the core has closed; or anywhere, after the loop has."""
-        if self._released:
-            return
-        self._released = True
-        self._core.unsubscribe(self._write)
-        self._close_group()
-        if self._loop.is_closed():  # nobody can hear any more
-            self._durable.clear()
-            self._accepted.clear()
-        self._complete()
-        _close_descriptors(self._loop, {self._read, self._write})
-
-    def __del__(self) -> None:
-        if not self._released:
-            self._core.unsubscribe(self._write)
-            descriptors = {self._read, self._write}
-            _call_in(self._loop, _close_descriptors, self._loop, descriptors)
-
-
-def _wake(reference: weakref.ref[_Waker]) -> None:
-    waker = reference()
-    if waker is not None:
-        waker.woken()
-
-
-def _close_descriptors(loop: asyncio.AbstractEventLoop, descriptors: set[int]) -> None:
-    for descriptor in descriptors:
-        if not loop.is_closed():
-            loop.remove_reader(descriptor)
-        os.close(descriptor)
-
-
-def _future_maker(loop: asyncio.AbstractEventLoop) -> Callable[[], asyncio.Future[None]]:
-    """`loop.create_future`, without the Python call where it is asyncio's own."""
-    own = getattr(type(loop), "create_future", None) is asyncio.BaseEventLoop.create_future
-    return partial(asyncio.Future, loop=loop) if own else loop.create_future
-
-
-def _wake_descriptors() -> tuple[int, int]:
-    """To read from, and to write to: one eventfd, or a pipe where there is none."""
-    if hasattr(os, "eventfd"):
-        descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        return descriptor, descriptor
-    read, write = os.pipe()
-    os.set_blocking(read, False)
-    os.set_blocking(write, False)
-    return read, write
-
-
-def _drain(descriptor: int) -> None:
-    with contextlib.suppress(BlockingIOError):
-        os.read(descriptor, 4096)
-
-
 class WalLogStore(LogStore, MetaStore):
     """The log of a Raft node, on disk, for asyncio: made by `pylogwal.open`.
 
@@ -329,7 +122,7 @@ class WalLogStore(LogStore, MetaStore):
         self._wal = wal
         self._core = wal.core
         self._batch_mode = wal.is_write_durable()
-        self._wakers: dict[asyncio.AbstractEventLoop, _Waker] = {}
+        self._wakers: dict[asyncio.AbstractEventLoop, Waker] = {}
         self._wakers_lock = threading.Lock()
 
     @property
@@ -339,17 +132,17 @@ class WalLogStore(LogStore, MetaStore):
 
     # -- waiting ---------------------------------------------------------------------------------
 
-    def _waker(self) -> _Waker:
+    def _waker(self) -> Waker:
         loop = get_running_loop()
         waker = self._wakers.get(loop)
         return self._new_waker(loop) if waker is None else waker
 
-    def _new_waker(self, loop: asyncio.AbstractEventLoop) -> _Waker:
+    def _new_waker(self, loop: asyncio.AbstractEventLoop) -> Waker:
         self._core.check_open()  # first: in a forked child nobody may be there to let the lock go
         with self._wakers_lock:
             for other in [other for other in self._wakers if other.is_closed()]:
                 self._wakers.pop(other).release()
-            waker = self._wakers[loop] = _Waker(self._core, loop)
+            waker = self._wakers[loop] = Waker(self._core, loop)
             return waker
 
     async def _written(self, write: Callable[..., Ticket], *given: Any, durable: bool) -> None:
@@ -357,7 +150,7 @@ class WalLogStore(LogStore, MetaStore):
         nothing may raise that looks like a refusal.
         """
         waker = self._waker()
-        await waker.when(write(*given, may_wait=False), durable=durable)
+        await waker.when(write(*given, may_wait=False), None, durable=durable)
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -375,33 +168,41 @@ class WalLogStore(LogStore, MetaStore):
         Raises at the call what `persist_entries` raises.
         """
         waker = self._wakers.get(get_running_loop()) or self._waker()
-        if hard_state is None and self._batch_mode:
-            future = waker.submit(entries, given_away=True)
-            if future is not None:
-                return future
-        return self._submit_otherwise(waker, entries, hard_state)
+        future = waker.future_to_give_away()
+        if (
+            hard_state is not None
+            or not self._batch_mode
+            or waker.submit(entries, future) is NotImplemented
+        ):
+            self._submit_otherwise(waker, entries, hard_state, future)
+        return future
 
     async def persist_entries(
         self, entries: Iterable[Entry], hard_state: HardState | None = None
     ) -> None:
         """See `LogStore`; with `hard_state` the two in one batch, durable on return."""
-        # `submit` once more, but for what a future needs that leaves the store.
+        # `submit` once more, without a future.
         waker = self._wakers.get(get_running_loop()) or self._waker()
         if hard_state is None and self._batch_mode:
-            future = waker.submit(entries, given_away=False)
-        else:
-            future = None
-        await (self._submit_otherwise(waker, entries, hard_state) if future is None else future)
+            durable = waker.submit(entries, None)
+            if durable is not NotImplemented:
+                await durable
+                return
+        await self._submit_otherwise(waker, entries, hard_state, None)
 
     def _submit_otherwise(
-        self, waker: _Waker, entries: Iterable[Entry], hard_state: HardState | None
-    ) -> asyncio.Future[None]:
+        self,
+        waker: Waker,
+        entries: Iterable[Entry],
+        hard_state: HardState | None,
+        future: asyncio.Future[None] | None,
+    ) -> Awaitable[None]:
         if hard_state is None and not self._batch_mode:
-            number = self._core.fast_submit(entries, -1)
+            number = self._core.fast_submit(entries)
             if number is not NotImplemented:
-                return waker.when(Ticket(abs(number), number < 0), durable=False)
+                return waker.when(Ticket(abs(number), number < 0), future, durable=False)
         ticket = self._wal.accept(entries, hard_state, may_wait=False)
-        return waker.when(ticket, durable=self._batch_mode or hard_state is not None)
+        return waker.when(ticket, future, durable=self._batch_mode or hard_state is not None)
 
     async def truncate(self, from_index: int) -> None:
         """See `LogStore`."""
@@ -516,7 +317,7 @@ class WalLogStore(LogStore, MetaStore):
             if loop is here or loop.is_closed():
                 waker.release()
             else:
-                _call_in(loop, waker.release)
+                call_in(loop, waker.release)
 
     async def __aenter__(self) -> Self:
         self._core.check_open()
@@ -529,12 +330,3 @@ class WalLogStore(LogStore, MetaStore):
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-
-def _call_in(
-    loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: Any
-) -> None:
-    try:
-        loop.call_soon_threadsafe(function, *arguments)
-    except RuntimeError:  # it has closed
-        function(*arguments)

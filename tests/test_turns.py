@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from pylogwal._core import lib
 
 import pylogwal
 from pylogwal import ConflictError, Entry, Wal, WalLogStore
@@ -37,7 +38,7 @@ def test_a_write_queued_behind_one_at_work_is_judged_before_it_is_acknowledged(
         started.wait()
         try:
             while wal.last_index() == 0 and not outcomes:
-                number = wal.core.fast_submit([Entry(1, 1, b"small")], -1)
+                number = wal.core.fast_submit([Entry(1, 1, b"small")])
                 wal.core.wait(Ticket(abs(number), number < 0), durable=True)
                 outcomes["small"] = None
         except ConflictError as error:
@@ -59,13 +60,13 @@ def test_tickets_are_accepted_in_the_order_in_which_they_are_given_out(tmp_path:
         def flush() -> None:
             while not stop.is_set():
                 wal.flush()
-                seen.append(wal.core.durable_ticket())
+                seen.append(lib.lw_wal_durable_ticket(wal.core._handle))
 
         threads = [threading.Thread(target=flush) for _ in range(2)]
         for thread in threads:
             thread.start()
         for index in range(1, 4001):
-            wal.core.fast_submit([Entry(index, 1, b"x" * 300)], -1)
+            wal.core.fast_submit([Entry(index, 1, b"x" * 300)])
         stop.set()
         for thread in threads:
             thread.join()

@@ -12,9 +12,11 @@ from processes import PATIENCE_S
 NOTHING_TO_DO = """
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from faults import Shim
 from pylogwal import Wal
+from pylogwal._core import lib
 
 path, shim = Path(sys.argv[1]), Shim()
 shim.watch(path)
@@ -23,11 +25,12 @@ with shim.held(f"{1:016x}.wal"):
     # sync that covers no write.
     wal = Wal(path, segment_bytes=65536)
     shim.wait_held()
-    ticket = wal.core.fast_submit([], -1)
-    assert wal.core.durable_ticket() == ticket, "nothing was pending, so it is durable at once"
+    durable_ticket = partial(lib.lw_wal_durable_ticket, wal.core._handle)
+    ticket = wal.core.fast_submit([])
+    assert durable_ticket() == ticket, "nothing was pending, so it is durable at once"
 while wal.stats().syncs == 0:
     time.sleep(0.001)
-assert wal.core.durable_ticket() >= ticket, "what was durable is not any more"
+assert durable_ticket() >= ticket, "what was durable is not any more"
 wal.close()
 """
 

@@ -1,0 +1,557 @@
+/*
+ * What the tasks of one event loop wait for: a queue of waiters, one for each write.
+ *
+ * A Waiter is what a task needs of a future that it awaits, and no more (_asyncio_future_blocking, as asyncio's futures.py
+ * describes it). A future's result goes to its task by way of a Handle in the loop's queue, which costs more than all of
+ * the log's own work on a small write. Here the loop is told once for all that one sync made durable, and their tasks are
+ * stepped one after the other from that call, each in its own context; as with a future, all of them in the same turn.
+ *
+ * Only the loop's own thread comes here, but for the collector's.
+ */
+#ifndef PYPY_VERSION
+
+#include "pybinding.h"
+
+#include <stddef.h>
+#include <structmember.h>
+
+typedef struct waiter {
+    PyObject_HEAD
+    struct waiter *next; /* in the queue, which holds a reference to each */
+    uint64_t ticket;
+    bool queued; /* the write waits for a roll, and may still be refused */
+    char blocking;
+    enum { WAITING, DONE, CANCELLED } state;
+    PyObject *loop;
+    PyObject *future;  /* NULL, or an asyncio.Future that is done in its place */
+    PyObject *wake;    /* the callback of the task that awaits it, and the context to call it in */
+    PyObject *context;
+    PyObject *outcome; /* DONE: NULL or an exception; CANCELLED: NULL or a message */
+} waiter;
+
+typedef struct waits {
+    PyObject_HEAD
+    const binding *binding; /* NULL when forgotten. Not held: a task that is stepped may drop the store */
+    PyObject *loop;
+    int descriptor;
+    bool durable; /* or else accepted */
+    bool turn_ends; /* end_turn is about to be called */
+    waiter *head; /* tickets ascend, so it is always the next to be done */
+    waiter *tail;
+    size_t count;
+    size_t asked; /* a sync was asked for so many, from the head on; the others came after */
+    size_t crowd; /* how many there were lately */
+} waits;
+
+static PyTypeObject *waiter_type;
+static PyTypeObject *waits_type;
+
+static PyObject *call_soon(PyObject *loop, PyObject *function, PyObject *argument, PyObject *context)
+{
+    PyObject *method = PyObject_GetAttrString(loop, "call_soon");
+    PyObject *arguments = argument == NULL ? PyTuple_Pack(1, function) : PyTuple_Pack(2, function, argument);
+    PyObject *named = context == NULL ? NULL : Py_BuildValue("{sO}", "context", context);
+    PyObject *handle = NULL;
+    if (method != NULL && arguments != NULL && (context == NULL || named != NULL))
+        handle = PyObject_Call(method, arguments, named);
+    Py_XDECREF(method);
+    Py_XDECREF(arguments);
+    Py_XDECREF(named);
+    return handle;
+}
+
+/* ---- a waiter ---- */
+
+static int visit_waiter(PyObject *self, visitproc visit, void *arg)
+{
+    waiter *one = (waiter *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(one->loop);
+    Py_VISIT(one->future);
+    Py_VISIT(one->wake);
+    Py_VISIT(one->context);
+    Py_VISIT(one->outcome);
+    return 0;
+}
+
+static int clear_waiter(PyObject *self)
+{
+    waiter *one = (waiter *)self;
+    Py_CLEAR(one->future);
+    Py_CLEAR(one->wake);
+    Py_CLEAR(one->context);
+    Py_CLEAR(one->outcome);
+    return 0;
+}
+
+static void free_waiter(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    (void)clear_waiter(self);
+    Py_DECREF(((waiter *)self)->loop);
+    PyObject_GC_Del(self);
+    Py_DECREF((PyObject *)type);
+}
+
+static waiter *new_waiter(PyObject *loop, PyObject *future)
+{
+    waiter *one = PyObject_GC_New(waiter, waiter_type);
+    if (one == NULL)
+        return NULL;
+    one->next = NULL;
+    one->ticket = 0;
+    one->queued = false;
+    one->blocking = 0;
+    one->state = WAITING;
+    Py_INCREF(loop);
+    one->loop = loop;
+    Py_XINCREF(future);
+    one->future = future;
+    one->wake = one->context = one->outcome = NULL;
+    PyObject_GC_Track((PyObject *)one);
+    return one;
+}
+
+static PyObject *raise_cancelled(const waiter *one)
+{
+    PyObject *module = PyImport_ImportModule("asyncio");
+    PyObject *type = module == NULL ? NULL : PyObject_GetAttrString(module, "CancelledError");
+    if (type != NULL)
+        PyErr_SetObject(type, one->outcome);
+    Py_XDECREF(module);
+    Py_XDECREF(type);
+    return NULL;
+}
+
+static PyObject *waiter_result(PyObject *self, PyObject *nothing)
+{
+    waiter *one = (waiter *)self;
+    (void)nothing;
+    if (one->state == CANCELLED)
+        return raise_cancelled(one);
+    if (one->state == WAITING)
+        PyErr_SetString(PyExc_RuntimeError, "the write is not done yet");
+    else if (one->outcome != NULL)
+        PyErr_SetObject((PyObject *)Py_TYPE(one->outcome), one->outcome);
+    else
+        Py_RETURN_NONE;
+    return NULL;
+}
+
+static PyObject *waiter_self(PyObject *self)
+{
+    Py_INCREF(self);
+    return self;
+}
+
+/* Gives itself to the task while it waits; then ends, or raises. */
+static PyObject *waiter_next(PyObject *self)
+{
+    waiter *one = (waiter *)self;
+    if (one->state == WAITING) {
+        one->blocking = 1;
+        return waiter_self(self);
+    }
+    PyObject *result = waiter_result(self, NULL);
+    Py_XDECREF(result);
+    return NULL;
+}
+
+static PyObject *waiter_get_loop(PyObject *self, PyObject *nothing)
+{
+    (void)nothing;
+    return waiter_self(((waiter *)self)->loop);
+}
+
+static PyObject *wake_soon(waiter *one)
+{
+    PyObject *wake = one->wake;
+    PyObject *context = one->context;
+    one->wake = one->context = NULL;
+    PyObject *handle = call_soon(one->loop, wake, (PyObject *)one, context);
+    Py_DECREF(wake);
+    Py_DECREF(context);
+    return handle;
+}
+
+/* add_done_callback(wake, *, context) */
+static PyObject *waiter_add_done_callback(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+    waiter *one = (waiter *)self;
+    if (count != 1 || names == NULL || PyTuple_Size(names) != 1 || one->wake != NULL) {
+        PyErr_SetString(PyExc_TypeError, "a write is awaited by one task");
+        return NULL;
+    }
+    Py_INCREF(arguments[0]);
+    one->wake = arguments[0];
+    Py_INCREF(arguments[1]);
+    one->context = arguments[1];
+    if (one->state != WAITING)
+        return wake_soon(one);
+    Py_RETURN_NONE;
+}
+
+/* cancel(msg=None): of the wait; the write stays. */
+static PyObject *waiter_cancel(PyObject *self, PyObject *const *arguments, Py_ssize_t count, PyObject *names)
+{
+    waiter *one = (waiter *)self;
+    if (one->state != WAITING)
+        Py_RETURN_FALSE;
+    one->state = CANCELLED;
+    if (count + (names == NULL ? 0 : PyTuple_Size(names)) > 0 && arguments[0] != Py_None) {
+        Py_INCREF(arguments[0]);
+        one->outcome = arguments[0];
+    }
+    if (one->wake != NULL) {
+        PyObject *handle = wake_soon(one);
+        if (handle == NULL)
+            return NULL;
+        Py_DECREF(handle);
+    }
+    Py_RETURN_TRUE;
+}
+
+/* ---- the queue ---- */
+
+static void append(waits *all, waiter *one, uint64_t ticket, bool queued)
+{
+    one->ticket = ticket;
+    one->queued = queued;
+    Py_INCREF((PyObject *)one);
+    if (all->tail == NULL)
+        all->head = one;
+    else
+        all->tail->next = one;
+    all->tail = one;
+    all->count++;
+}
+
+static waiter *take_head(waits *all)
+{
+    waiter *one = all->head;
+    all->head = one->next;
+    if (all->head == NULL)
+        all->tail = NULL;
+    one->next = NULL;
+    all->count--;
+    if (all->asked > 0)
+        all->asked--;
+    return one;
+}
+
+static int visit_waits(PyObject *self, visitproc visit, void *arg)
+{
+    waits *all = (waits *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(all->loop);
+    for (waiter *one = all->head; one != NULL; one = one->next)
+        Py_VISIT((PyObject *)one);
+    return 0;
+}
+
+static int clear_waits(PyObject *self)
+{
+    waits *all = (waits *)self;
+    while (all->head != NULL)
+        Py_DECREF((PyObject *)take_head(all));
+    return 0;
+}
+
+static void free_waits(PyObject *self)
+{
+    waits *all = (waits *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    (void)clear_waits(self);
+    Py_DECREF(all->loop);
+    PyObject_GC_Del(self);
+    Py_DECREF((PyObject *)type);
+}
+
+/* ---- asking for a sync ---- */
+
+static void ask(waits *all)
+{
+    all->asked = all->count;
+    lw_wal_arm(all->binding->wal, all->descriptor, all->tail->ticket, all->durable);
+}
+
+static void end_turn_soon(waits *all)
+{
+    PyObject *end_turn = PyObject_GetAttrString((PyObject *)all, "end_turn");
+    PyObject *handle = end_turn == NULL ? NULL : call_soon(all->loop, end_turn, NULL, NULL);
+    all->turn_ends = handle != NULL;
+    Py_XDECREF(end_turn);
+    Py_XDECREF(handle);
+    if (handle == NULL) {
+        PyErr_Clear(); /* the write is accepted: nothing may look like a refusal */
+        ask(all);
+    }
+}
+
+/* While one group of writes is being synced, the loop serves the tasks of the other. A sync is asked for when half of the
+ * writes that were under way lately have come, and otherwise at the end of a turn of the loop in which none is running: so
+ * a lone writer does not wait, many share few syncs, and processor and disk work at the same time. */
+static void ask_in_time(waits *all)
+{
+    size_t came = all->count - all->asked;
+    if (2 * came >= all->crowd || all->tail->queued)
+        ask(all);
+    else if (all->asked == 0 && !all->turn_ends)
+        end_turn_soon(all);
+}
+
+static PyObject *waits_end_turn(PyObject *self, PyObject *nothing)
+{
+    waits *all = (waits *)self;
+    (void)nothing;
+    all->turn_ends = false;
+    if (all->asked == 0 && all->count > 0)
+        ask(all);
+    Py_RETURN_NONE;
+}
+
+static bool is_usable(const waits *all)
+{
+    if (all->binding == NULL)
+        PyErr_SetString(PyExc_RuntimeError, "the store is gone");
+    return all->binding != NULL;
+}
+
+/* submit(entries, future) -> what to await; or NotImplemented, as csrc/pyentries.c has it. */
+static PyObject *waits_submit(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    waits *all = (waits *)self;
+    uint64_t ticket = 0;
+    int status = LW_OK;
+    if (!lw_has_count(count, 2) || !is_usable(all))
+        return NULL;
+    waiter *one = new_waiter(all->loop, arguments[1] == Py_None ? NULL : arguments[1]);
+    if (one == NULL)
+        return NULL;
+    PyObject *result = lw_submit_entries(all->binding, arguments[0], true, &ticket, &status);
+    if (result != Py_None) {
+        Py_DECREF((PyObject *)one);
+        return result;
+    }
+    Py_DECREF(result);
+    append(all, one, ticket, status == LW_PENDING);
+    ask_in_time(all);
+    return (PyObject *)one;
+}
+
+/* add(ticket, queued, future) -> what to await, for a write that was submitted already. */
+static PyObject *waits_add(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    waits *all = (waits *)self;
+    if (!lw_has_count(count, 3) || !is_usable(all))
+        return NULL;
+    uint64_t ticket = PyLong_AsUnsignedLongLong(arguments[0]);
+    if (ticket == (uint64_t)-1 && PyErr_Occurred())
+        return NULL;
+    waiter *one = new_waiter(all->loop, arguments[2] == Py_None ? NULL : arguments[2]);
+    if (one == NULL)
+        return NULL;
+    append(all, one, ticket, arguments[1] == Py_True);
+    ask(all);
+    return (PyObject *)one;
+}
+
+/* ---- telling ---- */
+
+static int settle_future(waiter *one)
+{
+    PyObject *done = PyObject_CallMethod(one->future, "done", NULL);
+    PyObject *told = NULL;
+    if (done == Py_False && one->outcome == NULL)
+        told = PyObject_CallMethod(one->future, "set_result", "O", Py_None);
+    else if (done == Py_False)
+        told = PyObject_CallMethod(one->future, "set_exception", "O", one->outcome);
+    bool failed = done == NULL || (done == Py_False && told == NULL);
+    Py_XDECREF(done);
+    Py_XDECREF(told);
+    /* See Waker.give_away. */
+    return failed || PyObject_SetAttrString(one->future, "waker", Py_None) != 0 ? -1 : 0;
+}
+
+static int step_task(waiter *one)
+{
+    static PyObject *run;
+    if (run == NULL && (run = PyUnicode_InternFromString("run")) == NULL)
+        return -1;
+    PyObject *wake = one->wake;
+    PyObject *context = one->context;
+    one->wake = one->context = NULL;
+    PyObject *result = PyObject_CallMethodObjArgs(context, run, wake, one, NULL);
+    Py_DECREF(wake);
+    Py_DECREF(context);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int tell(waiter *one)
+{
+    if (one->state != WAITING)
+        return 0;
+    one->state = DONE;
+    if (one->future != NULL)
+        return settle_future(one);
+    return one->wake == NULL ? 0 : step_task(one);
+}
+
+/* Tells all that are done, of those that waited at the call. -1 with an exception: a task lets none out but SystemExit and
+ * KeyboardInterrupt. */
+static int settle_all(waits *all)
+{
+    if (all->head == NULL)
+        return 0;
+    lw_wal *wal = all->binding->wal;
+    uint64_t durable = all->durable ? lw_wal_durable_ticket(wal) : 0;
+    uint64_t last = all->tail->ticket;
+    int failed = 0;
+    while (failed == 0 && all->head != NULL && all->head->ticket <= last) {
+        lw_error error = {.status = LW_OK};
+        int status = LW_OK;
+        if (all->head->queued || all->head->ticket > durable)
+            status = lw_wal_poll(wal, all->head->ticket, all->durable, &error);
+        if (status == LW_PENDING)
+            break;
+        waiter *one = take_head(all);
+        if (status != LW_OK && one->state == WAITING)
+            one->outcome = lw_error_object(all->binding, &error);
+        failed = tell(one);
+        Py_DECREF((PyObject *)one);
+    }
+    return failed;
+}
+
+static void ask_again(waits *all)
+{
+    if (all->asked > 0)
+        lw_wal_arm(all->binding->wal, all->descriptor, all->head->ticket, all->durable);
+    else if (all->count > 0 && !all->turn_ends)
+        end_turn_soon(all); /* when the tasks that were just woken have had their turn */
+}
+
+/* settle(): once more, for those that a task which ran a loop of its own, or ended this one, has kept from being told. */
+static PyObject *waits_settle(PyObject *self, PyObject *nothing)
+{
+    waits *all = (waits *)self;
+    (void)nothing;
+    if (settle_all(all) != 0)
+        return NULL;
+    ask_again(all);
+    Py_RETURN_NONE;
+}
+
+/* woken(): something moved in the core. */
+static PyObject *waits_woken(PyObject *self, PyObject *nothing)
+{
+    waits *all = (waits *)self;
+    all->crowd = all->count;
+    if (all->count > 1) {
+        PyObject *settle = PyObject_GetAttrString(self, "settle");
+        PyObject *handle = settle == NULL ? NULL : call_soon(all->loop, settle, NULL, NULL);
+        Py_XDECREF(settle);
+        Py_XDECREF(handle);
+        PyErr_Clear();
+    }
+    return waits_settle(self, nothing);
+}
+
+/* forget(): whoever still waits is not told. Nothing here touches the log any more. */
+static PyObject *waits_forget(PyObject *self, PyObject *nothing)
+{
+    (void)nothing;
+    ((waits *)self)->binding = NULL;
+    (void)clear_waits(self);
+    Py_RETURN_NONE;
+}
+
+/* ---- the types ---- */
+
+#define FAST(function) ((PyCFunction)(void (*)(void))(function)), METH_FASTCALL
+#define NAMED(function) FAST(function) | METH_KEYWORDS
+
+static PyMethodDef waiter_methods[] = {
+    {"get_loop", waiter_get_loop, METH_NOARGS, NULL},
+    {"add_done_callback", NAMED(waiter_add_done_callback), NULL},
+    {"cancel", NAMED(waiter_cancel), NULL},
+    {"result", waiter_result, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyMemberDef waiter_members[] = {
+    {"_asyncio_future_blocking", T_BOOL, offsetof(waiter, blocking), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot waiter_slots[] = {
+    {Py_tp_dealloc, free_waiter},
+    {Py_tp_traverse, visit_waiter},
+    {Py_tp_clear, clear_waiter},
+    {Py_am_await, waiter_self},
+    {Py_tp_iter, waiter_self},
+    {Py_tp_iternext, waiter_next},
+    {Py_tp_methods, waiter_methods},
+    {Py_tp_members, waiter_members},
+    {0, NULL},
+};
+
+static PyMethodDef waits_methods[] = {
+    {"submit", FAST(waits_submit), NULL},
+    {"add", FAST(waits_add), NULL},
+    {"end_turn", waits_end_turn, METH_NOARGS, NULL},
+    {"settle", waits_settle, METH_NOARGS, NULL},
+    {"woken", waits_woken, METH_NOARGS, NULL},
+    {"forget", waits_forget, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot waits_slots[] = {
+    {Py_tp_dealloc, free_waits},
+    {Py_tp_traverse, visit_waits},
+    {Py_tp_clear, clear_waits},
+    {Py_tp_methods, waits_methods},
+    {0, NULL},
+};
+
+enum { TYPE_FLAGS = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION };
+
+static PyType_Spec waiter_spec = {"pylogwal._core.Waiter", sizeof(waiter), 0, TYPE_FLAGS, waiter_slots};
+static PyType_Spec waits_spec = {"pylogwal._core.Waits", sizeof(waits), 0, TYPE_FLAGS, waits_slots};
+
+static bool has_types(void)
+{
+    if (waiter_type == NULL)
+        waiter_type = (PyTypeObject *)PyType_FromSpec(&waiter_spec);
+    if (waiter_type != NULL && waits_type == NULL)
+        waits_type = (PyTypeObject *)PyType_FromSpec(&waits_spec);
+    return waits_type != NULL;
+}
+
+PyObject *lw_py_waits(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count)
+{
+    if (!lw_has_count(count, 3) || !has_types())
+        return NULL;
+    long descriptor = PyLong_AsLong(arguments[1]);
+    if (descriptor == -1 && PyErr_Occurred())
+        return NULL;
+    waits *all = PyObject_GC_New(waits, waits_type);
+    if (all == NULL)
+        return NULL;
+    all->binding = lw_binding_of(capsule);
+    Py_INCREF(arguments[0]);
+    all->loop = arguments[0];
+    all->descriptor = (int)descriptor;
+    all->durable = arguments[2] == Py_True;
+    all->turn_ends = false;
+    all->head = all->tail = NULL;
+    all->count = all->asked = 0;
+    all->crowd = 1;
+    PyObject_GC_Track((PyObject *)all);
+    return (PyObject *)all;
+}
+
+#endif

@@ -1,0 +1,198 @@
+"""How one event loop hears from the core's own thread what it wrote: `Waker`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import weakref
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from pylogwal.core import Core, Ticket
+
+__all__ = ["Waker", "call_in"]
+
+
+class Waker:
+    """What one loop waits for, and the descriptor by which the core tells. Only the loop's own
+    thread calls its methods, but for `release` and the collector's.
+
+    The loop refers to it weakly, so that a store can be dropped without close.
+    """
+
+    def __init__(self, core: Core, loop: asyncio.AbstractEventLoop) -> None:
+        self._core = core
+        self._loop = loop
+        self._create_future = _future_maker(loop)
+        self._released = False
+        self._read, self._write = _wake_descriptors()
+        core.subscribe(self._write)
+        self._durable = self._new_waits(durable=True)
+        self._accepted = self._new_waits(durable=False)
+        self.submit: Callable[[object, asyncio.Future[None] | None], Any] = self._durable.submit
+        """Gives the entries to the core. What to await until they are durable, which is the future
+        if there is one; or NotImplemented, where `Core.fast_submit` cannot take them.
+        """
+        loop.add_reader(self._read, _wake, weakref.ref(self))
+
+    def _new_waits(self, *, durable: bool) -> Any:
+        waits = self._core.waits(self._loop, self._write, durable)
+        if waits is not NotImplemented:
+            return waits
+        return _Waits(self._core, self._create_future, self._write, durable)
+
+    def future_to_give_away(self) -> asyncio.Future[None]:
+        """Who holds nothing else until it is done still keeps the core that will finish it."""
+        future = self._create_future()
+        future.waker = self  # type: ignore[attr-defined]
+        return future
+
+    def when(
+        self, ticket: Ticket, future: asyncio.Future[None] | None, *, durable: bool
+    ) -> Awaitable[None]:
+        """What to await until the write is accepted, or durable: the future, if there is one."""
+        if durable or ticket.queued:
+            waits = self._durable if durable else self._accepted
+            awaitable: Awaitable[None] = waits.add(*ticket, future)
+            return future or awaitable
+        if future is None:
+            future = self._create_future()
+        _finish(future, None)
+        return future
+
+    def waits(self) -> tuple[Any, Any]:
+        """Takes what the core has told, and returns who wants to hear of it."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._read, 4096)
+        return self._durable, self._accepted
+
+    def release(self) -> None:
+        """In the loop's thread, after the core has closed; or anywhere, after the loop has."""
+        if self._released:
+            return
+        self._released = True
+        self._core.unsubscribe(self._write)
+        for waits in (self._durable, self._accepted):
+            if not self._loop.is_closed():
+                waits.settle()
+            waits.forget()
+        _close_descriptors(self._loop, {self._read, self._write})
+
+    def __del__(self) -> None:
+        if not self._released:
+            self._durable.forget()
+            self._accepted.forget()
+            self._core.unsubscribe(self._write)
+            descriptors = {self._read, self._write}
+            call_in(self._loop, _close_descriptors, self._loop, descriptors)
+
+
+def _wake(reference: weakref.ref[Waker]) -> None:
+    """Something moved in the core. The tasks that it wakes may drop the store, so nothing here
+    holds the waker meanwhile.
+    """
+    waker = reference()
+    if waker is None:
+        return
+    durable, accepted = waker.waits()
+    del waker
+    try:
+        durable.woken()
+    finally:  # a task may end the loop with KeyboardInterrupt
+        accepted.woken()
+
+
+def _close_descriptors(loop: asyncio.AbstractEventLoop, descriptors: set[int]) -> None:
+    for descriptor in descriptors:
+        if not loop.is_closed():
+            loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def call_in(
+    loop: asyncio.AbstractEventLoop, function: Callable[..., None], *arguments: Any
+) -> None:
+    """In the loop's thread; at once, where the loop has closed."""
+    try:
+        loop.call_soon_threadsafe(function, *arguments)
+    except RuntimeError:
+        function(*arguments)
+
+
+def _future_maker(loop: asyncio.AbstractEventLoop) -> Callable[[], asyncio.Future[None]]:
+    """`loop.create_future`, without the Python call where it is asyncio's own."""
+    own = getattr(type(loop), "create_future", None) is asyncio.BaseEventLoop.create_future
+    return partial(asyncio.Future, loop=loop) if own else loop.create_future
+
+
+def _wake_descriptors() -> tuple[int, int]:
+    """To read from, and to write to: one eventfd, or a pipe where there is none."""
+    if hasattr(os, "eventfd"):
+        descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        return descriptor, descriptor
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    os.set_blocking(write, False)
+    return read, write
+
+
+def _finish(future: asyncio.Future[None], error: Exception | None) -> None:
+    if not future.done():
+        if error is None:
+            future.set_result(None)
+        else:
+            future.set_exception(error)
+    future.waker = None  # type: ignore[attr-defined]
+
+
+class _Waits:
+    """csrc/pywaits.c, for interpreters that are without it: futures, and a sync for each write."""
+
+    def __init__(
+        self,
+        core: Core,
+        create_future: Callable[[], asyncio.Future[None]],
+        descriptor: int,
+        durable: bool,
+    ) -> None:
+        self._core = core
+        self._create_future = create_future
+        self._descriptor = descriptor
+        self._durable = durable
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    def submit(self, entries: object, future: asyncio.Future[None] | None) -> Any:
+        del entries, future
+        return NotImplemented
+
+    def add(
+        self, number: int, queued: bool, future: asyncio.Future[None] | None
+    ) -> asyncio.Future[None]:
+        del queued
+        if future is None:
+            future = self._create_future()
+        self._waiting.append((number, future))
+        self._core.arm(number, self._durable, self._descriptor)
+        return future
+
+    def woken(self) -> None:
+        self.settle()
+
+    def settle(self) -> None:
+        while self._waiting:
+            number, future = self._waiting[0]
+            error = None
+            try:
+                if not self._core.poll(number, self._durable):
+                    self._core.arm(number, self._durable, self._descriptor)
+                    return
+            except Exception as refusal:
+                error = refusal
+            self._waiting.popleft()
+            _finish(future, error)
+
+    def forget(self) -> None:
+        self._waiting.clear()

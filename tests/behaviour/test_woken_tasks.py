@@ -1,0 +1,129 @@
+"""Tasks that await a write are stepped from the call that hears of its sync (csrc/pywaits.c): what
+one of them does must not keep the others from hearing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stores import SEGMENT_BYTES, run
+
+import pylogwal
+from pylogwal import ClosedError, ConflictError, Entry, LogId, WalLogStore, core
+
+TASKS = 20
+
+
+async def test_each_task_goes_on_in_its_own_context(tmp_path: Path) -> None:
+    name: contextvars.ContextVar[int] = contextvars.ContextVar("name")
+
+    async def write(index: int) -> tuple[int, object]:
+        name.set(index)
+        await store.persist_entries(run(index, index))
+        return name.get(), asyncio.current_task()
+
+    async with pylogwal.open(tmp_path / "log") as store:
+        tasks = [asyncio.ensure_future(write(index)) for index in range(1, TASKS + 1)]
+        results = await asyncio.gather(*tasks)
+    assert results == list(zip(range(1, TASKS + 1), tasks, strict=True))
+
+
+@pytest.mark.parametrize("ends_with", [KeyboardInterrupt, SystemExit])
+def test_a_task_that_ends_the_loop_leaves_the_others_to_the_next_run(
+    tmp_path: Path, ends_with: type[BaseException]
+) -> None:
+    loop = asyncio.new_event_loop()
+
+    async def write(index: int) -> None:
+        await store.persist_entries(run(index, index))
+        if index == 3:
+            raise ends_with
+
+    async def all_others() -> None:
+        await asyncio.wait_for(asyncio.wait(tasks), 60)
+
+    async def opened() -> WalLogStore:
+        return await pylogwal.open(tmp_path / "log")
+
+    store = loop.run_until_complete(opened())
+    tasks = [loop.create_task(write(index)) for index in range(1, TASKS + 1)]
+    with pytest.raises(ends_with):
+        loop.run_until_complete(all_others())
+    loop.run_until_complete(all_others())
+    for index, task in enumerate(tasks, 1):
+        assert isinstance(task.exception(), ends_with if index == 3 else type(None))
+    loop.run_until_complete(store.aclose())
+    loop.close()
+
+
+async def test_a_wait_that_is_cancelled_ends_at_once_and_with_its_message(tmp_path: Path) -> None:
+    async with pylogwal.open(tmp_path / "log", segment_bytes=SEGMENT_BYTES) as store:
+        tasks = [
+            asyncio.ensure_future(store.persist_entries(run(index, index)))
+            for index in range(1, TASKS + 1)
+        ]
+        await asyncio.sleep(0)
+        for task in tasks[::2]:
+            task.cancel("enough")
+        for task in tasks[::2]:
+            with pytest.raises(asyncio.CancelledError, match="enough"):
+                await task
+        await asyncio.gather(*tasks[1::2])
+        await store.flush_async()
+        assert store.durable_index() == TASKS
+
+
+async def test_a_task_that_closes_the_store_leaves_no_other_waiting(tmp_path: Path) -> None:
+    store = await pylogwal.open(tmp_path / "log")
+
+    async def write(index: int) -> None:
+        await store.persist_entries(run(index, index))
+        if index == 1:
+            await store.aclose()
+
+    tasks = [write(index) for index in range(1, TASKS + 1)]
+    results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+    assert {type(result) for result in results} <= {type(None), ClosedError}
+
+
+async def in_python_tasks(path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    python_task: Callable[..., asyncio.Task[Any]] = asyncio.tasks._PyTask  # type: ignore[attr-defined]
+    loop.set_task_factory(lambda loop, coro, **named: python_task(coro, loop=loop, **named))
+    await everything_is_heard_of(path)
+
+
+async def everything_is_heard_of(path: Path, mode: str = "batch") -> None:
+    async with pylogwal.open(path, durability=mode, segment_bytes=SEGMENT_BYTES) as store:
+        tasks = [
+            asyncio.ensure_future(store.persist_entries([Entry(index, 1, b"x" * 900)]))
+            for index in range(1, 301)
+        ]
+        await asyncio.sleep(0)
+        tasks[250].cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(one) for one in results if one is not None] == [asyncio.CancelledError]
+        with pytest.raises(ConflictError):
+            await store.persist_entries([Entry(1, 1, b"y")])
+        await store.submit([Entry(301, 1, b"x")])
+        await store.truncate(301)
+        await store.purge(LogId(100, 1))
+        await store.flush_async()
+        assert (store.first_index(), store.durable_index()) == (101, 300)
+
+
+def test_tasks_written_in_python_hear_of_everything(tmp_path: Path) -> None:
+    asyncio.run(in_python_tasks(tmp_path))
+
+
+@pytest.mark.parametrize("mode", ["batch", "manual"])
+def test_without_the_functions_for_cpython_everything_is_heard_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    monkeypatch.setattr(core.Core, "_bind", lambda self: None)
+    asyncio.run(everything_is_heard_of(tmp_path, mode))
