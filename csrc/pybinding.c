@@ -59,8 +59,6 @@ bool lw_has_count(Py_ssize_t count, Py_ssize_t wanted)
     return count == wanted;
 }
 
-#define FAST(function) ((PyCFunction)(void (*)(void))(function)), METH_FASTCALL
-
 static PyMethodDef functions[] = {
     {"persist", FAST(lw_py_persist), "persist(entries, durable)"},
     {"submit", lw_py_submit, METH_O, "submit(entries) -> ticket, negative where it is queued"},

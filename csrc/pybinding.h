@@ -9,6 +9,9 @@
 
 #include "logwal.h"
 
+/* In a PyMethodDef. */
+#define FAST(function) ((PyCFunction)(void (*)(void))(function)), METH_FASTCALL
+
 typedef struct binding {
     lw_wal *wal;
     PyObject *owner; /* kept alive: the handle */

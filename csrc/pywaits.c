@@ -277,17 +277,23 @@ static void ask(waits *all)
     lw_wal_arm(all->binding->wal, all->descriptor, all->tail->ticket, all->durable);
 }
 
+/* One of the queue's own methods, in the loop's next turn. Raises nothing: where a write was accepted, nothing may look like
+ * a refusal. */
+static bool call_own_soon(waits *all, const char *name)
+{
+    PyObject *method = PyObject_GetAttrString((PyObject *)all, name);
+    PyObject *handle = method == NULL ? NULL : call_soon(all->loop, method, NULL, NULL);
+    Py_XDECREF(method);
+    Py_XDECREF(handle);
+    PyErr_Clear();
+    return handle != NULL;
+}
+
 static void end_turn_soon(waits *all)
 {
-    PyObject *end_turn = PyObject_GetAttrString((PyObject *)all, "end_turn");
-    PyObject *handle = end_turn == NULL ? NULL : call_soon(all->loop, end_turn, NULL, NULL);
-    all->turn_ends = handle != NULL;
-    Py_XDECREF(end_turn);
-    Py_XDECREF(handle);
-    if (handle == NULL) {
-        PyErr_Clear(); /* the write is accepted: nothing may look like a refusal */
+    all->turn_ends = call_own_soon(all, "end_turn");
+    if (!all->turn_ends)
         ask(all);
-    }
 }
 
 /* While one group of writes is being synced, the loop serves the tasks of the other. A sync is asked for when half of the
@@ -371,7 +377,7 @@ static int settle_future(waiter *one)
     bool failed = done == NULL || (done == Py_False && told == NULL);
     Py_XDECREF(done);
     Py_XDECREF(told);
-    /* See Waker.give_away. */
+    /* See Waker.future_to_give_away. */
     return failed || PyObject_SetAttrString(one->future, "waker", Py_None) != 0 ? -1 : 0;
 }
 
@@ -450,13 +456,8 @@ static PyObject *waits_woken(PyObject *self, PyObject *nothing)
 {
     waits *all = (waits *)self;
     all->crowd = all->count;
-    if (all->count > 1) {
-        PyObject *settle = PyObject_GetAttrString(self, "settle");
-        PyObject *handle = settle == NULL ? NULL : call_soon(all->loop, settle, NULL, NULL);
-        Py_XDECREF(settle);
-        Py_XDECREF(handle);
-        PyErr_Clear();
-    }
+    if (all->count > 1)
+        (void)call_own_soon(all, "settle");
     return waits_settle(self, nothing);
 }
 
@@ -471,7 +472,6 @@ static PyObject *waits_forget(PyObject *self, PyObject *nothing)
 
 /* ---- the types ---- */
 
-#define FAST(function) ((PyCFunction)(void (*)(void))(function)), METH_FASTCALL
 #define NAMED(function) FAST(function) | METH_KEYWORDS
 
 static PyMethodDef waiter_methods[] = {
