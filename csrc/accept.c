@@ -262,7 +262,8 @@ static uint64_t segment_size_for(const lw_wal *wal, const plan *p)
 /*
  * Small batches are stored into the mapping, without a system call. After each sync the kernel write-protects the pages
  * again, so every page that a store touches costs a fault; from a page or so on it is cheaper to collect the frames in
- * memory and hand them to fs->write, which sees the same page cache.
+ * memory and hand them to fs->write, which sees the same page cache. So it is while a sync is running: the next one, right
+ * behind it, would have to interrupt this processor for each page, to write-protect it (docs/benchmarks.md).
  */
 enum {
     WRITE_FROM_SIZE = 4096,
@@ -413,11 +414,12 @@ static int write_frames(lw_wal *wal, const plan *p, uint64_t size, writing *w, l
     *w = (writing){.plan = p, .fs = wal->fs, .tail = wal->tail, .needs_epoch = wal->needs_epoch && LW_STEP(EPOCH),
                    .clears_mark = wal->mark_is_valid, .offset = wal->tail->end, .chain = wal->tail->chain,
                    .written = wal->tail->end};
-    if (size >= WRITE_FROM_SIZE)
-        w->collected = collecting_buffer(wal);
     (void)pthread_mutex_lock(&wal->lock);
     w->watermark = LW_STEP(WATERMARK_IS_DURABLE) ? wal->durable : (lw_position){wal->tail->identity.number, wal->tail->end};
+    bool sync_running = wal->sync_running;
     (void)pthread_mutex_unlock(&wal->lock);
+    if (size >= WRITE_FROM_SIZE || sync_running)
+        w->collected = collecting_buffer(wal);
     int failed = w->needs_epoch ? wal->fs->random(wal->fs, w->epoch, sizeof w->epoch) : 0;
     if (failed)
         return fail_written(w, failed, "no random bytes", error);

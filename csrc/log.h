@@ -121,13 +121,13 @@ struct lw_wal {
     /* lock */
     lw_stats stats;
     lw_histogram sync_times;
+    uint64_t sync_ns; /* one sync, of late; atomic */
     uint64_t synced_entries_at; /* stats.entries when the last sync began */
 };
 
 /* True where the handle was inherited by a forked child; and the error for that. */
 bool lw_forked(const lw_wal *);
 int lw_fail_forked(lw_error *);
-uint64_t lw_now_ns(void); /* CLOCK_MONOTONIC */
 /* deadline_ns on lw_now_ns; 0: none. May return early. */
 void lw_cond_wait_until(pthread_cond_t *, pthread_mutex_t *, uint64_t deadline_ns);
 /* With `lock` held: wakes all who wait for something to move, threads and subscribed descriptors. */

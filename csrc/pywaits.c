@@ -39,8 +39,10 @@ typedef struct waits {
     waiter *head; /* tickets ascend, so it is always the next to be done */
     waiter *tail;
     size_t count;
+    size_t told;
     size_t asked; /* a sync was asked for so many, from the head on; the others came after */
     size_t crowd; /* how many there were lately */
+    bool overlaps; /* the next group is made while one is synced; else all wait for one sync, and make the next group after it */
 } waits;
 
 static PyTypeObject *waiter_type;
@@ -235,6 +237,7 @@ static waiter *take_head(waits *all)
         all->tail = NULL;
     one->next = NULL;
     all->count--;
+    all->told++;
     if (all->asked > 0)
         all->asked--;
     return one;
@@ -296,13 +299,19 @@ static void end_turn_soon(waits *all)
         ask(all);
 }
 
-/* While one group of writes is being synced, the loop serves the tasks of the other. A sync is asked for when half of the
- * writes that were under way lately have come, and otherwise at the end of a turn of the loop in which none is running: so
- * a lone writer does not wait, many share few syncs, and processor and disk work at the same time. */
+/* So many are to come before a sync is asked for. Where groups overlap, half of the crowd; while that is being synced the
+ * others need no more than to be there when it is done, since the next sync follows on it. */
+static size_t group_size(const waits *all)
+{
+    if (!all->overlaps)
+        return all->crowd;
+    return all->asked > 0 ? 1 : (all->crowd + 1) / 2;
+}
+
+/* Else at the end of a turn of the loop in which no sync is running: so a lone writer does not wait, and many share one. */
 static void ask_in_time(waits *all)
 {
-    size_t came = all->count - all->asked;
-    if (2 * came >= all->crowd || all->tail->queued)
+    if (all->count - all->asked >= group_size(all) || all->tail->queued)
         ask(all);
     else if (all->asked == 0 && !all->turn_ends)
         end_turn_soon(all);
@@ -440,6 +449,17 @@ static void ask_again(waits *all)
         end_turn_soon(all); /* when the tasks that were just woken have had their turn */
 }
 
+/*
+ * Two groups that overlap give processor and disk work at the same time, but each write waits for up to two syncs. That is
+ * worth it where a sync takes no longer than the tasks need, all of them together, to write again; or where those that were
+ * told do not write again at once, so that nothing is gained by waiting for them.
+ */
+static void choose_pace(waits *all, size_t told, size_t came, uint64_t took_ns)
+{
+    if (told > 0)
+        all->overlaps = 2 * came < told || took_ns / told * all->crowd >= lw_wal_sync_ns(all->binding->wal);
+}
+
 /* settle(): once more, for those that a task which ran a loop of its own, or ended this one, has kept from being told. */
 static PyObject *waits_settle(PyObject *self, PyObject *nothing)
 {
@@ -455,10 +475,16 @@ static PyObject *waits_settle(PyObject *self, PyObject *nothing)
 static PyObject *waits_woken(PyObject *self, PyObject *nothing)
 {
     waits *all = (waits *)self;
+    size_t told = all->told;
+    uint64_t started_ns = lw_now_ns();
     all->crowd = all->count;
     if (all->count > 1)
         (void)call_own_soon(all, "settle");
-    return waits_settle(self, nothing);
+    PyObject *result = waits_settle(self, nothing);
+    told = all->told - told;
+    if (result != NULL && all->binding != NULL)
+        choose_pace(all, told, all->count + told - all->crowd, lw_now_ns() - started_ns);
+    return result;
 }
 
 /* forget(): whoever still waits is not told. Nothing here touches the log any more. */
@@ -548,8 +574,9 @@ PyObject *lw_py_waits(PyObject *capsule, PyObject *const *arguments, Py_ssize_t 
     all->durable = arguments[2] == Py_True;
     all->turn_ends = false;
     all->head = all->tail = NULL;
-    all->count = all->asked = 0;
+    all->count = all->told = all->asked = 0;
     all->crowd = 1;
+    all->overlaps = true;
     PyObject_GC_Track((PyObject *)all);
     return (PyObject *)all;
 }

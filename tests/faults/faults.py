@@ -111,6 +111,10 @@ class Shim:
     def touched(self) -> int:
         return int(self._c.shim_touched())
 
+    def slow(self, seconds: float) -> None:
+        """From now on each fdatasync takes at least so long."""
+        self._c.shim_slow(round(seconds * 1e6))
+
     @contextmanager
     def held(self, name: str) -> Iterator[None]:
         """The next fdatasync of that file waits inside the call until this ends."""

@@ -47,6 +47,7 @@ static pthread_mutex_t hold_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t hold_moved = PTHREAD_COND_INITIALIZER;
 static char held_name[NAME_SIZE]; /* the next fdatasync of this file waits */
 static bool is_held;
+static unsigned slow_us; /* each fdatasync takes at least so long */
 
 /* ---- for Python ---- */
 
@@ -80,6 +81,11 @@ unsigned shim_seen(unsigned call)
 unsigned shim_touched(void)
 {
     return __atomic_load_n(&touched, __ATOMIC_RELAXED);
+}
+
+void shim_slow(unsigned us)
+{
+    __atomic_store_n(&slow_us, us, __ATOMIC_RELAXED);
 }
 
 void shim_hold(const char *name)
@@ -278,6 +284,9 @@ int fdatasync(int descriptor)
     FAIL_IF_CHOSEN(fdatasync, is_ours(descriptor), -1);
     if (is_ours(descriptor))
         wait_if_held(descriptor);
+    unsigned us = is_ours(descriptor) ? __atomic_load_n(&slow_us, __ATOMIC_RELAXED) : 0;
+    if (us > 0)
+        (void)usleep(us);
     return real(descriptor);
 }
 

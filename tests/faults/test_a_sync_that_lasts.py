@@ -83,9 +83,70 @@ asyncio.run(main())
 """
 
 
-def run(source: str, tmp_path: Path) -> str:
+FOLLOWS_ON = """
+import asyncio
+import sys
+import time
+from pathlib import Path
+import pylogwal
+from faults import Shim
+from stores import run
+
+path, shim = Path(sys.argv[1]), Shim()
+shim.watch(path)
+
+async def main():
+    async with pylogwal.open(path) as store:
+        await asyncio.gather(*(store.submit(run(n, n)) for n in range(1, 9)))
+        with shim.held(f"{1:016x}.wal"):
+            first = store.submit(run(9, 9))
+            await asyncio.sleep(0.01)
+            shim.wait_held()
+            second = store.submit(run(10, 10))
+        patience = time.monotonic() + 30
+        while store.durable_index() < 10:
+            assert time.monotonic() < patience, "it waits for the loop, which is busy with this"
+        await asyncio.gather(first, second)
+
+asyncio.run(main())
+"""
+
+
+GROUPS = """
+import asyncio
+import sys
+import time
+from pathlib import Path
+import pylogwal
+from faults import Shim
+from stores import run
+
+TASKS, ROUNDS = 16, 30
+path, sync_s, step_s, shim = Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), Shim()
+shim.watch(path)
+
+async def main():
+    async with pylogwal.open(path) as store:
+        await store.persist_entries(run(1, 1))
+        shim.slow(sync_s)
+        before = store.stats().syncs
+
+        async def write():
+            for _ in range(ROUNDS):
+                index = store.last_index() + 1
+                await store.persist_entries(run(index, index))
+                time.sleep(step_s)
+
+        await asyncio.gather(*(write() for _ in range(TASKS)))
+        print((store.stats().syncs - before) / ROUNDS)
+
+asyncio.run(main())
+"""
+
+
+def run(source: str, tmp_path: Path, *arguments: object) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", source, tmp_path / "log"],
+        [sys.executable, "-c", source, tmp_path / "log", *map(str, arguments)],
         env=environment(build_shim(tmp_path)),
         capture_output=True,
         text=True,
@@ -105,3 +166,15 @@ def test_a_wait_with_a_timeout_does_not_do_the_sync_itself(tmp_path: Path) -> No
 
 def test_all_writes_that_come_during_a_sync_share_the_next(tmp_path: Path) -> None:
     run(MANY_TASKS, tmp_path)
+
+
+def test_a_sync_follows_on_another_without_waiting_for_the_loop(tmp_path: Path) -> None:
+    run(FOLLOWS_ON, tmp_path)
+
+
+def test_where_the_disk_is_slow_all_tasks_share_one_sync(tmp_path: Path) -> None:
+    assert float(run(GROUPS, tmp_path, 0.005, 0)) < 1.5
+
+
+def test_where_the_tasks_are_slow_the_disk_works_meanwhile(tmp_path: Path) -> None:
+    assert float(run(GROUPS, tmp_path, 0.003, 0.001)) > 1.5
