@@ -130,6 +130,9 @@ class WalLogStore(LogStore, MetaStore):
         """The synchronous handle beneath."""
         return self._wal
 
+    def __repr__(self) -> str:
+        return f"<pylogwal.WalLogStore on {self._wal!r}>"
+
     # -- waiting ---------------------------------------------------------------------------------
 
     def _waker(self) -> Waker:

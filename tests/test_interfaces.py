@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
+import pylogwal
 from pylogwal import Entry, LogId, LogStore, MemoryLogStore, MetaStore, Wal, WalLogStore
 from pylogwal.memory import MemoryWal
 
@@ -98,3 +100,10 @@ async def test_a_refresh_shows_the_store_in_memory_as_it_is() -> None:
         await store.persist_entries([Entry(1, 1)])
         await store.refresh()
         assert store.last_index() == 1
+
+
+async def test_a_store_says_where_it_is_and_how_it_stands(tmp_path: Path) -> None:
+    async with pylogwal.open(tmp_path / "log", durability="manual") as store:
+        assert repr(store) == f"<pylogwal.WalLogStore on {store.wal!r}>"
+        assert repr(store.wal) == f"<pylogwal.Wal {str(tmp_path / 'log')!r} (manual)>"
+    assert repr(store.wal).endswith("(closed)>")
