@@ -271,10 +271,10 @@ int lw_keeper_get_successor(lw_wal *wal, uint64_t size, uint64_t *number, lw_err
 {
     (void)pthread_mutex_lock(&wal->lock);
     int status = wait_for_successor(wal, error);
-    while (wal->removal_freed < wal->removal_done) /* soon there will be more space */
+    uint64_t present = wal->successor_size;
+    while (status == LW_OK && present < size && wal->removal_freed < wal->removal_done) /* soon there will be more space */
         (void)pthread_cond_wait(&wal->moved, &wal->lock);
     *number = wal->successor;
-    uint64_t present = wal->successor_size;
     (void)pthread_mutex_unlock(&wal->lock);
     if (status != LW_OK || present >= size)
         return status;
