@@ -261,7 +261,7 @@ class WalLogStore(LogStore, MetaStore):
 
     async def entry(self, index: int) -> Entry | None:
         """See `LogStore`."""
-        return self._wal.entry(index)
+        return self._core.entry(index)
 
     def get_entries(self, first: int, last: int, max_bytes: int | None = None) -> list[Entry]:
         """See `LogStore`."""
@@ -277,7 +277,7 @@ class WalLogStore(LogStore, MetaStore):
 
     def last_index(self) -> int:
         """See `LogStore`."""
-        return self._wal.last_index()
+        return self._core.last_index()
 
     def durable_index(self) -> int:
         """See `Wal`."""

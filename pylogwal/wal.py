@@ -85,8 +85,7 @@ class Wal:
         self._max_entry_bytes = checked_option(
             "max_entry_bytes", max_entry_bytes, 0, ENTRY_BYTES_MAX
         )
-        self._core: Core | None = None
-        self._core = Core(
+        self.core = Core(
             _checked_path(path),
             segment_bytes=checked_option(
                 "segment_bytes", segment_bytes, 64 * 1024, 32 * 1024 * MIB
@@ -97,6 +96,7 @@ class Wal:
             create=_checked_bool("create", create),
             read_only=self._read_only,
         )
+        """The C core's handle."""
         self._open = True
         self._batch_mode = self._durability is Durability.BATCH
         self._log_recovery()
@@ -105,12 +105,6 @@ class Wal:
     def path(self) -> str:
         """The log's directory, absolute."""
         return self.core.path
-
-    @property
-    def core(self) -> Core:
-        """The C core's handle."""
-        assert self._core is not None
-        return self._core
 
     @property
     def durability(self) -> Durability:

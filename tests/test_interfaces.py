@@ -65,7 +65,7 @@ def test_an_interface_alone_makes_no_store() -> None:
         MetaStore()  # type: ignore[abstract]
 
 
-OF_A_DISK = {"core", "path"}
+OF_A_DISK = {"path"}
 """What of `Wal` means nothing without one; so do the first halves of its writes, `accept_...`."""
 
 
