@@ -40,6 +40,13 @@ static uint64_t load64(const uint8_t *at)
     return value;
 }
 
+static uint32_t load32(const uint8_t *at)
+{
+    uint32_t value;
+    memcpy(&value, at, sizeof value);
+    return value;
+}
+
 static uint32_t by_table(uint32_t crc, const uint8_t *at, size_t size)
 {
     for (; size >= 8; at += 8, size -= 8) {
@@ -59,6 +66,7 @@ static uint32_t lane_table[4][256];
 
 #if defined(__x86_64__)
 #define STEP8(crc, value) ((uint32_t)_mm_crc32_u64((crc), (value)))
+#define STEP4(crc, value) _mm_crc32_u32((crc), (value))
 #define STEP1(crc, value) _mm_crc32_u8((crc), (value))
 
 static bool has_hardware(void)
@@ -67,6 +75,7 @@ static bool has_hardware(void)
 }
 #else
 #define STEP8(crc, value) __crc32cd((crc), (value))
+#define STEP4(crc, value) __crc32cw((crc), (value))
 #define STEP1(crc, value) __crc32cb((crc), (value))
 
 static bool has_hardware(void)
@@ -99,6 +108,11 @@ LW_HARDWARE static uint32_t by_hardware(uint32_t crc, const uint8_t *at, size_t 
     }
     for (; size >= 8; at += 8, size -= 8)
         crc = STEP8(crc, load64(at));
+    if (size >= 4) { /* the end of every frame header */
+        crc = STEP4(crc, load32(at));
+        at += 4;
+        size -= 4;
+    }
     for (; size > 0; at++, size--)
         crc = STEP1(crc, *at);
     return crc;
