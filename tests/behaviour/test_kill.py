@@ -131,7 +131,7 @@ def test_a_cut_and_an_append_of_equal_size_bring_nothing_back(tmp_path: Path, mo
 SAME_BYTES = """
 import os, signal, sys
 from pylogwal import Entry, Wal
-wal = Wal(sys.argv[1], durability="manual", segment_bytes=65536)
+wal = Wal(sys.argv[1], durability="manual", segment_bytes=1048576)
 for i in range(int(sys.argv[2]), 9):
     wal.persist_entries([Entry(i, 1, b"same bytes")])
 os.kill(os.getpid(), signal.SIGKILL)
@@ -141,14 +141,17 @@ os.kill(os.getpid(), signal.SIGKILL)
 ONE_MORE = """
 import os, signal, sys
 from pylogwal import Entry, Wal
-wal = Wal(sys.argv[1], durability="manual", segment_bytes=65536)
+wal = Wal(sys.argv[1], durability="manual", segment_bytes=1048576)
 wal.persist_entries([Entry(int(sys.argv[2]), 1, b"same bytes")])
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 def test_the_same_bytes_sent_again_behind_a_torn_tail_bring_nothing_back(tmp_path: Path) -> None:
-    """Batches lie whole behind the tear; the one that was torn is sent again, byte for byte."""
+    """Batches lie whole behind the tear; the one that was torn is sent again, byte for byte. In a
+    segment that is not full enough for the next one to be made: that would sync, and a later batch
+    would then know the torn one to have been durable.
+    """
     log = tmp_path / "log"
     for torn in (2, 3, 4):
         run_python(SAME_BYTES, log, 1, status=-9)

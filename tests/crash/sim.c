@@ -6,6 +6,11 @@
 #include <string.h>
 #include <ucontext.h>
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
 enum { MAX_THREADS = 24, STACK_SIZE = 256 * 1024 };
 
 typedef enum status { UNUSED, READY, ON_MUTEX, ON_COND, ON_JOIN, ASLEEP, ENDED } status;
@@ -26,6 +31,8 @@ static thread threads[MAX_THREADS];
 static size_t thread_count;
 static thread *current;
 static ucontext_t scheduler;
+static const void *scheduler_stack; /* known under AddressSanitizer alone */
+static size_t scheduler_stack_size;
 static bool died;
 static uint64_t events;
 static uint64_t death;
@@ -60,15 +67,34 @@ bool sim_chance(unsigned percent)
 
 /* ---- threads ---- */
 
+/* AddressSanitizer has to be told which stack is used: one of those that died in the middle of what they did keep what it
+ * knew of their frames, and are used again. */
+static void switch_context(ucontext_t *from, ucontext_t *to, const void *stack, size_t stack_size)
+{
+#ifdef __SANITIZE_ADDRESS__
+    void *frames;
+    __sanitizer_start_switch_fiber(&frames, stack, stack_size);
+#else
+    (void)stack;
+    (void)stack_size;
+#endif
+    if (swapcontext(from, to) != 0)
+        abort();
+#ifdef __SANITIZE_ADDRESS__
+    __sanitizer_finish_switch_fiber(frames, NULL, NULL);
+#endif
+}
+
 static void switch_away(void)
 {
-    thread *self = current;
-    if (swapcontext(&self->context, &scheduler) != 0)
-        abort();
+    switch_context(&current->context, &scheduler, scheduler_stack, scheduler_stack_size);
 }
 
 static void enter_thread(void)
 {
+#ifdef __SANITIZE_ADDRESS__
+    __sanitizer_finish_switch_fiber(NULL, &scheduler_stack, &scheduler_stack_size);
+#endif
     (void)current->body(current->argument);
     thread *self = current;
     self->status = ENDED;
@@ -82,6 +108,9 @@ static void make_context(ucontext_t *context, void *stack)
 {
     if (getcontext(context) != 0)
         abort();
+#ifdef __SANITIZE_ADDRESS__
+    __asan_unpoison_memory_region(stack, STACK_SIZE);
+#endif
     context->uc_stack.ss_sp = stack;
     context->uc_stack.ss_size = STACK_SIZE;
     context->uc_link = NULL;
@@ -163,8 +192,7 @@ sim_outcome sim_run(void *(*body)(void *), void *argument)
                 return SIM_STUCK;
             continue;
         }
-        if (swapcontext(&scheduler, &current->context) != 0)
-            abort();
+        switch_context(&scheduler, &current->context, current->stack, STACK_SIZE);
     }
     current = NULL;
     return died ? SIM_DIED : SIM_DONE;
