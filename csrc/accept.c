@@ -262,8 +262,9 @@ static uint64_t segment_size_for(const lw_wal *wal, const plan *p)
 /*
  * Small batches are stored into the mapping, without a system call. After each sync the kernel write-protects the pages
  * again, so every page that a store touches costs a fault; from a page or so on it is cheaper to collect the frames in
- * memory and hand them to fs->write, which sees the same page cache. So it is while a sync is running: the next one, right
- * behind it, would have to interrupt this processor for each page, to write-protect it (docs/benchmarks.md).
+ * memory and hand them to fs->write, which sees the same page cache. While a sync is running, batches of every size go that
+ * way: the next sync would have to interrupt this processor for each page stored to, to write-protect it
+ * (docs/benchmarks.md).
  */
 enum {
     WRITE_FROM_SIZE = 4096,

@@ -39,10 +39,10 @@ typedef struct waits {
     waiter *head; /* tickets ascend, so it is always the next to be done */
     waiter *tail;
     size_t count;
-    size_t told;
+    size_t told_ever;
     size_t asked; /* a sync was asked for so many, from the head on; the others came after */
-    size_t crowd; /* how many there were lately */
-    bool overlaps; /* the next group is made while one is synced; else all wait for one sync, and make the next group after it */
+    size_t crowd; /* how many there were at the last wake-up */
+    bool overlaps; /* one group comes together while another is synced: see choose_pace */
 } waits;
 
 static PyTypeObject *waiter_type;
@@ -237,7 +237,7 @@ static waiter *take_head(waits *all)
         all->tail = NULL;
     one->next = NULL;
     all->count--;
-    all->told++;
+    all->told_ever++;
     if (all->asked > 0)
         all->asked--;
     return one;
@@ -452,7 +452,8 @@ static void ask_again(waits *all)
 /*
  * Two groups that overlap give processor and disk work at the same time, but each write waits for up to two syncs. That is
  * worth it where a sync takes no longer than the tasks need, all of them together, to write again; or where those that were
- * told do not write again at once, so that nothing is gained by waiting for them.
+ * told did not write again when they were stepped, so that nobody knows how long to wait for them: what is awaited by way of
+ * futures (submit, asyncio.wait_for) is among these. `took_ns`: to step the tasks.
  */
 static void choose_pace(waits *all, size_t told, size_t came, uint64_t took_ns)
 {
@@ -465,8 +466,13 @@ static PyObject *waits_settle(PyObject *self, PyObject *nothing)
 {
     waits *all = (waits *)self;
     (void)nothing;
-    if (settle_all(all) != 0)
+    if (settle_all(all) != 0) {
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        (void)call_own_soon(all, "settle");
+        PyErr_Restore(type, value, traceback);
         return NULL;
+    }
     ask_again(all);
     Py_RETURN_NONE;
 }
@@ -475,13 +481,13 @@ static PyObject *waits_settle(PyObject *self, PyObject *nothing)
 static PyObject *waits_woken(PyObject *self, PyObject *nothing)
 {
     waits *all = (waits *)self;
-    size_t told = all->told;
+    size_t told_before = all->told_ever;
     uint64_t started_ns = lw_now_ns();
     all->crowd = all->count;
     if (all->count > 1)
         (void)call_own_soon(all, "settle");
     PyObject *result = waits_settle(self, nothing);
-    told = all->told - told;
+    size_t told = all->told_ever - told_before;
     if (result != NULL && all->binding != NULL)
         choose_pace(all, told, all->count + told - all->crowd, lw_now_ns() - started_ns);
     return result;
@@ -574,7 +580,7 @@ PyObject *lw_py_waits(PyObject *capsule, PyObject *const *arguments, Py_ssize_t 
     all->durable = arguments[2] == Py_True;
     all->turn_ends = false;
     all->head = all->tail = NULL;
-    all->count = all->told = all->asked = 0;
+    all->count = all->told_ever = all->asked = 0;
     all->crowd = 1;
     all->overlaps = true;
     PyObject_GC_Track((PyObject *)all);

@@ -75,11 +75,13 @@ class Waker:
             return
         self._released = True
         self._core.unsubscribe(self._write)
+        ended: BaseException | None = None  # a task may end the loop with KeyboardInterrupt
         for waits in (self._durable, self._accepted):
-            if not self._loop.is_closed():
-                waits.settle()
+            ended = (None if self._loop.is_closed() else _tell_all(waits)) or ended
             waits.forget()
         _close_descriptors(self._loop, {self._read, self._write})
+        if ended is not None:
+            raise ended
 
     def __del__(self) -> None:
         if not self._released:
@@ -103,6 +105,15 @@ def _wake(reference: weakref.ref[Waker]) -> None:
         durable.woken()
     finally:  # a task may end the loop with KeyboardInterrupt
         accepted.woken()
+
+
+def _tell_all(waits: Any) -> BaseException | None:
+    """Whatever a task lets out meanwhile, the others hear. Returns the last of it."""
+    try:
+        waits.settle()
+    except BaseException as ended:
+        return _tell_all(waits) or ended
+    return None
 
 
 def _close_descriptors(loop: asyncio.AbstractEventLoop, descriptors: set[int]) -> None:
