@@ -423,9 +423,8 @@ static int settle_all(waits *all)
         return 0;
     lw_wal *wal = all->binding->wal;
     uint64_t durable = all->durable ? lw_wal_durable_ticket(wal) : 0;
-    uint64_t last = all->tail->ticket;
     int failed = 0;
-    while (failed == 0 && all->head != NULL && all->head->ticket <= last) {
+    for (size_t left = all->count; failed == 0 && left > 0 && all->head != NULL; left--) {
         lw_error error = {.status = LW_OK};
         int status = LW_OK;
         if (all->head->queued || all->head->ticket > durable)
