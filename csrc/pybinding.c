@@ -61,6 +61,7 @@ bool lw_has_count(Py_ssize_t count, Py_ssize_t wanted)
 
 static PyMethodDef functions[] = {
     {"persist", FAST(lw_py_persist), "persist(entries, durable)"},
+    {"replace", FAST(lw_py_replace), "replace(from_index, entries, durable)"},
     {"submit", lw_py_submit, METH_O, "submit(entries) -> ticket, negative where it is queued"},
     {"waits", FAST(lw_py_waits), "waits(loop, descriptor, durable)"},
     {"get_entries", FAST(lw_py_get_entries), "get_entries(first, last, max_bytes)"},

@@ -29,10 +29,11 @@ bool lw_has_count(Py_ssize_t count, Py_ssize_t wanted);
 
 /* csrc/pyentries.c */
 bool lw_can_make_directly(binding *);
-/* NotImplemented where the entries are not exactly right; None with *ticket and *status (LW_OK or LW_PENDING); NULL with an
- * exception. Never waits where it `queues`. */
-PyObject *lw_submit_entries(const binding *, PyObject *entries, bool queues, uint64_t *ticket, int *status);
+/* `batch` says what to do with the entries. NotImplemented where they are not exactly right; None with *ticket and *status
+ * (LW_OK or LW_PENDING); NULL with an exception. Never waits where it `queues`. */
+PyObject *lw_submit_entries(const binding *, lw_batch *batch, PyObject *entries, bool queues, uint64_t *ticket, int *status);
 PyObject *lw_py_persist(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count);
+PyObject *lw_py_replace(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count);
 PyObject *lw_py_submit(PyObject *capsule, PyObject *entries);
 PyObject *lw_py_get_entries(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count);
 PyObject *lw_py_entry(PyObject *capsule, PyObject *index);

@@ -79,7 +79,7 @@ static int submit_batch(const binding *b, const lw_batch *batch, uint64_t bytes,
     return status;
 }
 
-PyObject *lw_submit_entries(const binding *b, PyObject *given, bool queues, uint64_t *ticket, int *status)
+PyObject *lw_submit_entries(const binding *b, lw_batch *batch, PyObject *given, bool queues, uint64_t *ticket, int *status)
 {
     lw_entry on_stack[STACK_ENTRIES];
     lw_entry *entries = on_stack;
@@ -98,9 +98,10 @@ PyObject *lw_submit_entries(const binding *b, PyObject *given, bool queues, uint
         return PyErr_NoMemory();
     }
     bool ours = gather(b, tuple, entries, count, &bytes);
-    lw_batch batch = {.operation = LW_PERSIST, .entries = entries, .count = count};
+    batch->entries = entries;
+    batch->count = count;
     if (ours)
-        *status = submit_batch(b, &batch, bytes, queues, ticket, &error);
+        *status = submit_batch(b, batch, bytes, queues, ticket, &error);
     if (entries != on_stack)
         PyMem_Free(entries);
     Py_DECREF(tuple);
@@ -111,17 +112,13 @@ PyObject *lw_submit_entries(const binding *b, PyObject *given, bool queues, uint
     Py_RETURN_NONE;
 }
 
-/* persist(entries, durable): blocks as long as that takes. */
-PyObject *lw_py_persist(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count)
+/* Blocks as long as that takes. */
+static PyObject *submit_and_wait(const binding *b, lw_batch *batch, PyObject *entries, PyObject *durable)
 {
-    const binding *b = lw_binding_of(capsule);
     lw_error error = {.status = LW_OK};
     uint64_t ticket = 0;
     int status = LW_OK;
-    if (!lw_has_count(count, 2))
-        return NULL;
-    PyObject *durable = arguments[1];
-    PyObject *result = lw_submit_entries(b, arguments[0], false, &ticket, &status);
+    PyObject *result = lw_submit_entries(b, batch, entries, false, &ticket, &status);
     if (result != Py_None || (durable == Py_False && status == LW_OK))
         return result;
     Py_BEGIN_ALLOW_THREADS
@@ -133,12 +130,33 @@ PyObject *lw_py_persist(PyObject *capsule, PyObject *const *arguments, Py_ssize_
     return lw_raise_error(b, &error);
 }
 
+/* persist(entries, durable) */
+PyObject *lw_py_persist(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count)
+{
+    lw_batch batch = {.operation = LW_PERSIST};
+    if (!lw_has_count(count, 2))
+        return NULL;
+    return submit_and_wait(lw_binding_of(capsule), &batch, arguments[0], arguments[1]);
+}
+
+/* replace(from_index, entries, durable); without entries it truncates. */
+PyObject *lw_py_replace(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count)
+{
+    lw_batch batch = {.operation = LW_REPLACE};
+    if (!lw_has_count(count, 3))
+        return NULL;
+    if (!as_uint64(arguments[0], &batch.at.index))
+        return not_ours();
+    return submit_and_wait(lw_binding_of(capsule), &batch, arguments[1], arguments[2]);
+}
+
 /* submit(entries) -> ticket, negative where it is queued. Never blocks. */
 PyObject *lw_py_submit(PyObject *capsule, PyObject *entries)
 {
     uint64_t ticket = 0;
     int status = LW_OK;
-    PyObject *result = lw_submit_entries(lw_binding_of(capsule), entries, true, &ticket, &status);
+    lw_batch batch = {.operation = LW_PERSIST};
+    PyObject *result = lw_submit_entries(lw_binding_of(capsule), &batch, entries, true, &ticket, &status);
     if (result != Py_None)
         return result;
     Py_DECREF(result);

@@ -345,7 +345,8 @@ static PyObject *waits_submit(PyObject *self, PyObject *const *arguments, Py_ssi
     waiter *one = new_waiter(all->loop, arguments[1] == Py_None ? NULL : arguments[1]);
     if (one == NULL)
         return NULL;
-    PyObject *result = lw_submit_entries(all->binding, arguments[0], true, &ticket, &status);
+    lw_batch batch = {.operation = LW_PERSIST};
+    PyObject *result = lw_submit_entries(all->binding, &batch, arguments[0], true, &ticket, &status);
     if (result != Py_None) {
         Py_DECREF((PyObject *)one);
         return result;

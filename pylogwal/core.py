@@ -62,6 +62,7 @@ PURGE, RESET = lib.LW_PURGE, lib.LW_RESET
 
 _BOUND = (
     "fast_persist",
+    "fast_replace",
     "fast_submit",
     "waits",
     "_get_entries",
@@ -219,6 +220,11 @@ class Core:
         such function here: then check them, and use `submit`.
         """
         del entries, durable
+        return NotImplemented
+
+    def fast_replace(self, from_index: object, entries: object, durable: bool) -> Any:
+        """The same for replace_range; without entries it is truncate."""
+        del from_index, entries, durable
         return NotImplemented
 
     def fast_submit(self, entries: object) -> Any:

@@ -180,6 +180,8 @@ class Wal:
 
     def truncate(self, from_index: int) -> None:
         """`LogStore.truncate`; blocks as `persist_entries` does."""
+        if self.core.fast_replace(from_index, (), self._batch_mode) is None:
+            return
         self._finish(self.accept_truncate(from_index, may_wait=True), durable=self._batch_mode)
 
     def accept_truncate(self, from_index: int, *, may_wait: bool) -> Ticket:
@@ -190,6 +192,8 @@ class Wal:
 
     def replace_range(self, from_index: int, new_entries: Iterable[Entry]) -> None:
         """`LogStore.replace_range`, as one; blocks as `persist_entries` does."""
+        if self.core.fast_replace(from_index, new_entries, self._batch_mode) is None:
+            return
         ticket = self.accept_replace(from_index, new_entries, may_wait=True)
         self._finish(ticket, durable=self._batch_mode)
 
