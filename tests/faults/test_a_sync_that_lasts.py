@@ -102,11 +102,11 @@ async def main():
             first = store.submit(run(9, 9))
             await asyncio.sleep(0.01)
             shim.wait_held()
-            second = store.submit(run(10, 10))
+            others = [store.submit(run(n, n)) for n in range(10, 13)]  # a third of the crowd
         patience = time.monotonic() + 30
-        while store.durable_index() < 10:
+        while store.durable_index() < 12:
             assert time.monotonic() < patience, "it waits for the loop, which is busy with this"
-        await asyncio.gather(first, second)
+        await asyncio.gather(first, *others)
 
 asyncio.run(main())
 """
