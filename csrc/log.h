@@ -106,6 +106,7 @@ struct lw_wal {
     uint64_t shown_last;
     uint64_t shown_durable;
     uint64_t shown_durable_ticket;
+    uint64_t shown_sync_ns; /* one sync, of late */
     unsigned calls; /* in progress */
     bool closing;   /* no new calls */
     bool draining;  /* who has the turn drains the queue, and may be rolling */
@@ -121,7 +122,6 @@ struct lw_wal {
     /* lock */
     lw_stats stats;
     lw_histogram sync_times;
-    uint64_t sync_ns; /* one sync, of late; atomic */
     uint64_t synced_entries_at; /* stats.entries when the last sync began */
 };
 

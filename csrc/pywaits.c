@@ -281,19 +281,23 @@ static void ask(waits *all)
 }
 
 /* One of the queue's own methods, in the loop's next turn. Raises nothing: where a write was accepted, nothing may look like
- * a refusal. */
+ * a refusal. What is being raised stays. */
 static bool call_own_soon(waits *all, const char *name)
 {
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
     PyObject *method = PyObject_GetAttrString((PyObject *)all, name);
     PyObject *handle = method == NULL ? NULL : call_soon(all->loop, method, NULL, NULL);
     Py_XDECREF(method);
     Py_XDECREF(handle);
-    PyErr_Clear();
+    PyErr_Restore(type, value, traceback);
     return handle != NULL;
 }
 
 static void end_turn_soon(waits *all)
 {
+    if (all->turn_ends)
+        return;
     all->turn_ends = call_own_soon(all, "end_turn");
     if (!all->turn_ends)
         ask(all);
@@ -313,7 +317,7 @@ static void ask_in_time(waits *all)
 {
     if (all->count - all->asked >= group_size(all) || all->tail->queued)
         ask(all);
-    else if (all->asked == 0 && !all->turn_ends)
+    else if (all->asked == 0)
         end_turn_soon(all);
 }
 
@@ -332,6 +336,16 @@ static bool is_usable(const waits *all)
     if (all->binding == NULL)
         PyErr_SetString(PyExc_RuntimeError, "the store is gone");
     return all->binding != NULL;
+}
+
+/* The future, if there is one. The queue holds the waiter. */
+static PyObject *what_to_await(waiter *one)
+{
+    if (one->future == NULL)
+        return (PyObject *)one;
+    PyObject *future = waiter_self(one->future);
+    Py_DECREF((PyObject *)one);
+    return future;
 }
 
 /* submit(entries, future) -> what to await; or NotImplemented, as csrc/pyentries.c has it. */
@@ -354,7 +368,7 @@ static PyObject *waits_submit(PyObject *self, PyObject *const *arguments, Py_ssi
     Py_DECREF(result);
     append(all, one, ticket, status == LW_PENDING);
     ask_in_time(all);
-    return (PyObject *)one;
+    return what_to_await(one);
 }
 
 /* add(ticket, queued, future) -> what to await, for a write that was submitted already. */
@@ -371,7 +385,7 @@ static PyObject *waits_add(PyObject *self, PyObject *const *arguments, Py_ssize_
         return NULL;
     append(all, one, ticket, arguments[1] == Py_True);
     ask(all);
-    return (PyObject *)one;
+    return what_to_await(one);
 }
 
 /* ---- telling ---- */
@@ -445,7 +459,7 @@ static void ask_again(waits *all)
 {
     if (all->asked > 0)
         lw_wal_arm(all->binding->wal, all->descriptor, all->head->ticket, all->durable);
-    else if (all->count > 0 && !all->turn_ends)
+    else if (all->count > 0)
         end_turn_soon(all); /* when the tasks that were just woken have had their turn */
 }
 
@@ -467,10 +481,7 @@ static PyObject *waits_settle(PyObject *self, PyObject *nothing)
     waits *all = (waits *)self;
     (void)nothing;
     if (settle_all(all) != 0) {
-        PyObject *type, *value, *traceback;
-        PyErr_Fetch(&type, &value, &traceback);
         (void)call_own_soon(all, "settle");
-        PyErr_Restore(type, value, traceback);
         return NULL;
     }
     ask_again(all);

@@ -64,7 +64,7 @@ uint64_t lw_wal_durable_ticket(lw_wal *wal)
 
 uint64_t lw_wal_sync_ns(lw_wal *wal)
 {
-    return __atomic_load_n(&wal->sync_ns, __ATOMIC_RELAXED);
+    return __atomic_load_n(&wal->shown_sync_ns, __ATOMIC_RELAXED);
 }
 
 int lw_wal_wait_removed(lw_wal *wal, lw_error *error)

@@ -57,7 +57,7 @@ class Waker:
         if durable or ticket.queued:
             waits = self._durable if durable else self._accepted
             awaitable: Awaitable[None] = waits.add(*ticket, future)
-            return future or awaitable
+            return awaitable
         if future is None:
             future = self._create_future()
         _finish(future, None)
