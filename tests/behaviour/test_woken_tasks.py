@@ -19,6 +19,10 @@ from pylogwal import ClosedError, ConflictError, Entry, LogId, WalLogStore, core
 TASKS = 20
 
 
+async def opened(directory: Path) -> WalLogStore:
+    return await pylogwal.open(directory / "log")
+
+
 async def test_each_task_goes_on_in_its_own_context(tmp_path: Path) -> None:
     name: contextvars.ContextVar[int] = contextvars.ContextVar("name")
 
@@ -48,10 +52,7 @@ def test_a_task_that_ends_the_loop_leaves_the_others_to_the_next_run(
     async def all_others() -> None:
         await asyncio.wait_for(asyncio.wait(tasks), 60)
 
-    async def opened() -> WalLogStore:
-        return await pylogwal.open(tmp_path / "log")
-
-    store = loop.run_until_complete(opened())
+    store = loop.run_until_complete(opened(tmp_path))
     tasks = [loop.create_task(write(index)) for index in range(1, TASKS + 1)]
     for _ in enders:
         with pytest.raises(ends_with):
@@ -73,16 +74,13 @@ def test_tasks_that_end_the_loop_as_the_store_closes_keep_nothing_from_the_other
         if index in (1, 5):
             raise KeyboardInterrupt
 
-    async def opened() -> WalLogStore:
-        return await pylogwal.open(tmp_path / "log")
-
     async def begun() -> list[asyncio.Task[None]]:
         tasks = [asyncio.ensure_future(write(index)) for index in range(1, TASKS + 1)]
         loop.remove_reader(store._waker()._read)  # so that nobody hears before the close
         await asyncio.sleep(0)
         return tasks
 
-    store = loop.run_until_complete(opened())
+    store = loop.run_until_complete(opened(tmp_path))
     tasks = loop.run_until_complete(begun())
     store.wal.close()
     with pytest.raises(KeyboardInterrupt):

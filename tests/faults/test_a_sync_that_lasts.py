@@ -56,9 +56,10 @@ wal.close()
 """
 
 
-MANY_TASKS = """
+IN_A_LOOP = """
 import asyncio
 import sys
+import time
 from pathlib import Path
 import pylogwal
 from faults import Shim
@@ -66,7 +67,10 @@ from stores import run
 
 path, shim = Path(sys.argv[1]), Shim()
 shim.watch(path)
+"""
 
+
+MANY_TASKS = """
 async def main():
     async with pylogwal.open(path) as store:
         await store.persist_entries(run(1, 1))
@@ -84,17 +88,6 @@ asyncio.run(main())
 
 
 FOLLOWS_ON = """
-import asyncio
-import sys
-import time
-from pathlib import Path
-import pylogwal
-from faults import Shim
-from stores import run
-
-path, shim = Path(sys.argv[1]), Shim()
-shim.watch(path)
-
 async def main():
     async with pylogwal.open(path) as store:
         await asyncio.gather(*(store.submit(run(n, n)) for n in range(1, 9)))
@@ -113,17 +106,8 @@ asyncio.run(main())
 
 
 GROUPS = """
-import asyncio
-import sys
-import time
-from pathlib import Path
-import pylogwal
-from faults import Shim
-from stores import run
-
 TASKS, ROUNDS = 16, 30
-path, sync_s, step_s, shim = Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3]), Shim()
-shim.watch(path)
+sync_s, step_s = map(float, sys.argv[2:])
 
 async def main():
     async with pylogwal.open(path) as store:
@@ -165,16 +149,16 @@ def test_a_wait_with_a_timeout_does_not_do_the_sync_itself(tmp_path: Path) -> No
 
 
 def test_all_writes_that_come_during_a_sync_share_the_next(tmp_path: Path) -> None:
-    run(MANY_TASKS, tmp_path)
+    run(IN_A_LOOP + MANY_TASKS, tmp_path)
 
 
 def test_a_sync_follows_on_another_without_waiting_for_the_loop(tmp_path: Path) -> None:
-    run(FOLLOWS_ON, tmp_path)
+    run(IN_A_LOOP + FOLLOWS_ON, tmp_path)
 
 
 def test_where_the_disk_is_slow_all_tasks_share_one_sync(tmp_path: Path) -> None:
-    assert float(run(GROUPS, tmp_path, 0.005, 0)) < 1.5
+    assert float(run(IN_A_LOOP + GROUPS, tmp_path, 0.005, 0)) < 1.5
 
 
 def test_where_the_tasks_are_slow_the_disk_works_meanwhile(tmp_path: Path) -> None:
-    assert float(run(GROUPS, tmp_path, 0.003, 0.001)) > 1.5
+    assert float(run(IN_A_LOOP + GROUPS, tmp_path, 0.003, 0.001)) > 1.5
