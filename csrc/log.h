@@ -106,7 +106,8 @@ struct lw_wal {
     uint64_t shown_last;
     uint64_t shown_durable;
     uint64_t shown_durable_ticket;
-    uint64_t shown_sync_ns; /* one sync, of late */
+    uint64_t shown_sync_ns;   /* one sync, of late */
+    uint64_t shown_synced_ns; /* when the last one ended */
     unsigned calls; /* in progress */
     bool closing;   /* no new calls */
     bool draining;  /* who has the turn drains the queue, and may be rolling */

@@ -153,8 +153,9 @@ int lw_wal_poll(lw_wal *, uint64_t ticket, int durable, lw_error *);
 /* The same, but waits; durable: and starts an fdatasync where none is on the way. timeout_ns < 0: as long as it takes. */
 int lw_wal_wait(lw_wal *, uint64_t ticket, int durable, int64_t timeout_ns, lw_error *);
 uint64_t lw_wal_durable_ticket(lw_wal *);
-/* What one fdatasync took of late, about; 0 before the first. */
+/* What one fdatasync took of late, about, and when the last one ended, on lw_now_ns; 0 before the first. */
 uint64_t lw_wal_sync_ns(lw_wal *);
+uint64_t lw_wal_synced_ns(lw_wal *);
 uint64_t lw_now_ns(void); /* CLOCK_MONOTONIC */
 /* Waits until files that a durable purge, reset or truncate made useless are gone, but for the blocks of large ones, which the
  * system takes back soon after. */

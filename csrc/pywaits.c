@@ -39,9 +39,10 @@ typedef struct waits {
     waiter *head; /* tickets ascend, so it is always the next to be done */
     waiter *tail;
     size_t count;
-    size_t told_ever;
     size_t asked; /* a sync was asked for so many, from the head on; the others came after */
-    size_t crowd; /* how many there were at the last wake-up */
+    uint64_t synced_ns; /* when the sync ended that the last wake-up told of */
+    size_t crowd; /* how many there were at the wake-up, */
+    size_t came;  /* and how many came since */
     bool overlaps; /* one group comes together while another is synced: see choose_pace */
 } waits;
 
@@ -227,6 +228,7 @@ static void append(waits *all, waiter *one, uint64_t ticket, bool queued)
         all->tail->next = one;
     all->tail = one;
     all->count++;
+    all->came++;
 }
 
 static waiter *take_head(waits *all)
@@ -237,7 +239,6 @@ static waiter *take_head(waits *all)
         all->tail = NULL;
     one->next = NULL;
     all->count--;
-    all->told_ever++;
     if (all->asked > 0)
         all->asked--;
     return one;
@@ -274,8 +275,20 @@ static void free_waits(PyObject *self)
 
 /* ---- asking for a sync ---- */
 
+/*
+ * Two groups that overlap give processor and disk work at the same time, but each write waits for up to two syncs. That is
+ * worth it where a sync takes no longer than the tasks would need, all of them, to write again; as fast as those that were
+ * woken last came back.
+ */
+static void choose_pace(waits *all)
+{
+    if (all->came > 0)
+        all->overlaps = (lw_now_ns() - all->synced_ns) / all->came * all->crowd >= lw_wal_sync_ns(all->binding->wal);
+}
+
 static void ask(waits *all)
 {
+    choose_pace(all);
     all->asked = all->count;
     lw_wal_arm(all->binding->wal, all->descriptor, all->tail->ticket, all->durable);
 }
@@ -463,18 +476,6 @@ static void ask_again(waits *all)
         end_turn_soon(all); /* when the tasks that were just woken have had their turn */
 }
 
-/*
- * Two groups that overlap give processor and disk work at the same time, but each write waits for up to two syncs. That is
- * worth it where a sync takes no longer than the tasks need, all of them together, to write again; or where those that were
- * told did not write again when they were stepped, so that nobody knows how long to wait for them: what is awaited by way of
- * futures (submit, asyncio.wait_for) is among these. `took_ns`: to step the tasks.
- */
-static void choose_pace(waits *all, size_t told, size_t came, uint64_t took_ns)
-{
-    if (told > 0)
-        all->overlaps = 2 * came < told || took_ns / told * all->crowd >= lw_wal_sync_ns(all->binding->wal);
-}
-
 /* settle(): once more, for those that a task which ran a loop of its own, or ended this one, has kept from being told. */
 static PyObject *waits_settle(PyObject *self, PyObject *nothing)
 {
@@ -492,16 +493,14 @@ static PyObject *waits_settle(PyObject *self, PyObject *nothing)
 static PyObject *waits_woken(PyObject *self, PyObject *nothing)
 {
     waits *all = (waits *)self;
-    size_t told_before = all->told_ever;
-    uint64_t started_ns = lw_now_ns();
+    if (all->binding == NULL)
+        Py_RETURN_NONE;
+    all->synced_ns = lw_wal_synced_ns(all->binding->wal);
     all->crowd = all->count;
+    all->came = 0;
     if (all->count > 1)
         (void)call_own_soon(all, "settle");
-    PyObject *result = waits_settle(self, nothing);
-    size_t told = all->told_ever - told_before;
-    if (result != NULL && all->binding != NULL)
-        choose_pace(all, told, all->count + told - all->crowd, lw_now_ns() - started_ns);
-    return result;
+    return waits_settle(self, nothing);
 }
 
 /* forget(): whoever still waits is not told. Nothing here touches the log any more. */
@@ -591,7 +590,8 @@ PyObject *lw_py_waits(PyObject *capsule, PyObject *const *arguments, Py_ssize_t 
     all->durable = arguments[2] == Py_True;
     all->turn_ends = false;
     all->head = all->tail = NULL;
-    all->count = all->told_ever = all->asked = 0;
+    all->count = all->asked = all->came = 0;
+    all->synced_ns = 0;
     all->crowd = 1;
     all->overlaps = true;
     PyObject_GC_Track((PyObject *)all);

@@ -34,10 +34,12 @@ static lw_segment *start_sync(lw_wal *wal, lw_position *position, uint64_t *tick
 
 static void count_sync(lw_wal *wal, uint64_t started_ns)
 {
-    uint64_t took_ns = lw_now_ns() - started_ns;
+    uint64_t ended_ns = lw_now_ns();
+    uint64_t took_ns = ended_ns - started_ns;
     uint64_t before_ns = wal->shown_sync_ns;
     uint64_t of_late_ns = before_ns == 0 ? took_ns : before_ns - before_ns / 8 + took_ns / 8;
     __atomic_store_n(&wal->shown_sync_ns, of_late_ns, __ATOMIC_RELAXED);
+    __atomic_store_n(&wal->shown_synced_ns, ended_ns, __ATOMIC_RELAXED);
     lw_histogram_add(&wal->sync_times, took_ns);
     wal->stats.syncs++;
     wal->stats.synced_entries = wal->synced_entries_at;

@@ -67,6 +67,11 @@ uint64_t lw_wal_sync_ns(lw_wal *wal)
     return __atomic_load_n(&wal->shown_sync_ns, __ATOMIC_RELAXED);
 }
 
+uint64_t lw_wal_synced_ns(lw_wal *wal)
+{
+    return __atomic_load_n(&wal->shown_synced_ns, __ATOMIC_RELAXED);
+}
+
 int lw_wal_wait_removed(lw_wal *wal, lw_error *error)
 {
     int status = lw_enter(wal, error);

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from faults import build_shim, environment
 from processes import PATIENCE_S
 
@@ -107,18 +108,19 @@ asyncio.run(main())
 
 GROUPS = """
 TASKS, ROUNDS = 16, 30
-sync_s, step_s = map(float, sys.argv[2:])
+way, sync_s, step_s = sys.argv[2], *map(float, sys.argv[3:])
 
 async def main():
     async with pylogwal.open(path) as store:
         await store.persist_entries(run(1, 1))
         shim.slow(sync_s)
         before = store.stats().syncs
+        persist = getattr(store, way)
 
         async def write():
             for _ in range(ROUNDS):
                 index = store.last_index() + 1
-                await store.persist_entries(run(index, index))
+                await persist(run(index, index))
                 time.sleep(step_s)
 
         await asyncio.gather(*(write() for _ in range(TASKS)))
@@ -156,9 +158,14 @@ def test_a_sync_follows_on_another_without_waiting_for_the_loop(tmp_path: Path) 
     run(IN_A_LOOP + FOLLOWS_ON, tmp_path)
 
 
-def test_where_the_disk_is_slow_all_tasks_share_one_sync(tmp_path: Path) -> None:
-    assert float(run(IN_A_LOOP + GROUPS, tmp_path, 0.005, 0)) < 1.5
+ways_to_wait = pytest.mark.parametrize("way", ["persist_entries", "submit"])
 
 
-def test_where_the_tasks_are_slow_the_disk_works_meanwhile(tmp_path: Path) -> None:
-    assert float(run(IN_A_LOOP + GROUPS, tmp_path, 0.003, 0.001)) > 1.5
+@ways_to_wait
+def test_where_the_disk_is_slow_all_tasks_share_one_sync(tmp_path: Path, way: str) -> None:
+    assert float(run(IN_A_LOOP + GROUPS, tmp_path, way, 0.005, 0)) < 1.5
+
+
+@ways_to_wait
+def test_where_the_tasks_are_slow_the_disk_works_meanwhile(tmp_path: Path, way: str) -> None:
+    assert float(run(IN_A_LOOP + GROUPS, tmp_path, way, 0.003, 0.001)) > 1.5
