@@ -367,7 +367,7 @@ def _print_report(report: dict[str, Any], damage: list[Damage]) -> None:
     if "segments" in report:
         print(
             "verified {entries:,} entries of {first_index}..{last_index}, {payload_bytes:,} bytes "
-            "of payload, {segments} segments, {seconds:.2f} s".format(**report)
+            "of payload, segments: {segments}, {seconds:.2f} s".format(**report)
         )
     else:
         print(f"cannot be opened: {damage[0].message}")

@@ -12,15 +12,16 @@ import os
 import threading
 from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pylogwal.checks import U64_MAX, checked_int
 from pylogwal.core import Ticket
 from pylogwal.store import LogStore, MetaStore
-from pylogwal.types import Entry, HardState, LogId, Stats
+from pylogwal.types import Durability, Entry, HardState, LogId, Stats
 from pylogwal.waker import Waker, call_in
-from pylogwal.wal import Wal
+from pylogwal.wal import MIB, Wal
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -31,9 +32,8 @@ __all__ = ["WalLogStore", "open"]
 class _Opening:
     """What `open` returns: awaited it is a store, entered it is a context that closes it."""
 
-    def __init__(self, path: str | os.PathLike[str], options: dict[str, Any]) -> None:
-        self._path = path
-        self._options = options
+    def __init__(self, make_wal: Callable[[], Wal]) -> None:
+        self._make_wal = make_wal
         self._store: WalLogStore | None = None
 
     def __await__(self) -> Generator[Any, None, WalLogStore]:
@@ -41,7 +41,7 @@ class _Opening:
 
     async def _open(self) -> WalLogStore:
         opened: list[Wal] = []
-        opening = _in_thread(lambda: opened.append(Wal(self._path, **self._options)), opened)
+        opening = _in_thread(lambda: opened.append(self._make_wal()), opened)
         try:
             await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -64,13 +64,35 @@ class _Opening:
         await self._store.aclose()
 
 
-def open(path: str | os.PathLike[str], **options: Any) -> _Opening:
-    """Opens the log in the directory `path`; options are those of `Wal`.
+def open(
+    path: str | os.PathLike[str],
+    *,
+    durability: Durability | str = Durability.BATCH,
+    sync_interval_ms: int | None = None,
+    segment_bytes: int = 64 * MIB,
+    max_entry_bytes: int = 16 * MIB,
+    spare_segments: int = 1,
+    create: bool = True,
+    read_only: bool = False,
+) -> _Opening:
+    """Opens the log in the directory `path`; the options are those of `Wal`.
 
     `store = await pylogwal.open(path)`, or `async with pylogwal.open(path) as store:`, which closes
     it. Recovery runs in a thread. Raises what `Wal` raises, when awaited.
     """
-    return _Opening(path, options)
+    return _Opening(
+        partial(
+            Wal,
+            path,
+            durability=durability,
+            sync_interval_ms=sync_interval_ms,
+            segment_bytes=segment_bytes,
+            max_entry_bytes=max_entry_bytes,
+            spare_segments=spare_segments,
+            create=create,
+            read_only=read_only,
+        )
+    )
 
 
 def _in_thread(function: Callable[[], None], opened: Sequence[Wal] = ()) -> asyncio.Future[None]:

@@ -95,6 +95,10 @@ def test_the_log_in_memory_has_every_call_of_the_log_on_disk() -> None:
     assert calls_of(MemoryWal) == on_disk
 
 
+def test_open_shows_the_options_of_the_log() -> None:
+    assert inspect.signature(pylogwal.open).parameters == inspect.signature(Wal).parameters
+
+
 async def test_a_refresh_shows_the_store_in_memory_as_it_is() -> None:
     async with MemoryLogStore() as store:
         await store.persist_entries([Entry(1, 1)])
