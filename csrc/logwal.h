@@ -200,7 +200,7 @@ size_t lw_wal_segments(lw_wal *, lw_segment_info *, size_t capacity);
 uint32_t lw_crc32c(uint32_t crc, const void *data, size_t size);
 uint32_t lw_crc32c_portable(uint32_t crc, const void *data, size_t size);
 
-/* CPython: appends to the list at `list` the functions that pyentries.c makes for this handle. `owner` is kept alive as
+/* CPython: appends to the list at `list` the functions that csrc/python makes for this handle. `owner` is kept alive as
  * long as they are. All but the first are addresses of objects (id()). Returns how many functions; 0 elsewhere. */
 int lw_python_bind(lw_wal *, size_t owner, size_t list, size_t entry_type, size_t make_error);
 /* cffi: end */

@@ -60,12 +60,12 @@ def builder(
     (None: without a value). ``cdef_extra`` is one more header with the same two markers, seen by
     the C compiler after logwal.h.
     """
-    sources = sorted(CSRC.glob("*.c")) if sources is None else list(sources)
+    sources = sorted(CSRC.rglob("*.c")) if sources is None else list(sources)
     headers = [CSRC / "logwal.h", *([cdef_extra] if cdef_extra else [])]
-    depends = {Path(__file__), *headers, *CSRC.glob("*.h")}
+    depends = {Path(__file__), *headers, *CSRC.rglob("*.h")}
     define_macros = list((macros or {}).items())
     if _stable_abi():
-        # In every source, not only in cffi's own: csrc/py*.c include Python.h as well.
+        # In every source, not only in cffi's own: csrc/python includes Python.h as well.
         define_macros.append(("Py_LIMITED_API", "0x030a0000"))
 
     ffi = FFI()

@@ -1,7 +1,7 @@
 """The C core as Python sees it: the one module that touches cffi.
 
 A `Core` is one open handle. Its methods take and give plain Python values, raise this package's
-errors, and know nothing of durability modes or event loops. What csrc/pyentries.c can do without
+errors, and know nothing of durability modes or event loops. What csrc/python can do without
 dropping the interpreter's lock goes there; the rest, and everything where it is missing (PyPy),
 goes through cffi.
 """
@@ -212,7 +212,7 @@ class Core:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    # What _BOUND names is replaced in each handle by functions of csrc/pyentries.c, where the
+    # What _BOUND names is replaced in each handle by functions of csrc/python/entries.c, where the
     # interpreter has them. They keep its lock, and take their arguments by position.
 
     def fast_persist(self, entries: object, durable: bool) -> Any:
@@ -234,7 +234,7 @@ class Core:
 
     def waits(self, loop: object, descriptor: int, durable: bool) -> Any:
         """The writes of an event loop that wait to be durable, or accepted, with a descriptor that
-        the loop listens to, and is subscribed here (csrc/pywaits.c); or NotImplemented.
+        the loop listens to, and is subscribed here (csrc/python/waits.c); or NotImplemented.
         """
         del loop, descriptor, durable
         return NotImplemented

@@ -160,7 +160,7 @@ def _finish(future: asyncio.Future[None], error: Exception | None) -> None:
 
 
 class _Waits:
-    """csrc/pywaits.c, for interpreters that are without it: futures, and a sync for each write."""
+    """csrc/python/waits.c, where an interpreter has none: futures, and a sync for each write."""
 
     def __init__(
         self,

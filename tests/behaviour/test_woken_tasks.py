@@ -1,5 +1,5 @@
-"""Tasks that await a write are stepped from the call that hears of its sync (csrc/pywaits.c): what
-one of them does must not keep the others from hearing.
+"""Tasks that await a write are stepped from the call that hears of its sync
+(csrc/python/waits.c): what one of them does must not keep the others from hearing.
 """
 
 from __future__ import annotations

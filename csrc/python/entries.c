@@ -7,7 +7,7 @@
  */
 #ifndef PYPY_VERSION
 
-#include "pybinding.h"
+#include "binding.h"
 
 #include "reader.h"
 

@@ -10,7 +10,7 @@
  */
 #ifndef PYPY_VERSION
 
-#include "pybinding.h"
+#include "binding.h"
 
 #include <stddef.h>
 #include <structmember.h>
@@ -361,7 +361,7 @@ static PyObject *what_to_await(waiter *one)
     return future;
 }
 
-/* submit(entries, future) -> what to await; or NotImplemented, as csrc/pyentries.c has it. */
+/* submit(entries, future) -> what to await; or NotImplemented, as csrc/python/entries.c has it. */
 static PyObject *waits_submit(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     waits *all = (waits *)self;

@@ -1,5 +1,5 @@
 /*
- * The functions that CPython gets for each handle beside cffi: csrc/pyentries.c and csrc/pywaits.c.
+ * The functions that CPython gets for each handle beside cffi: csrc/python/entries.c and csrc/python/waits.c.
  *
  * They keep the interpreter's lock, where a call through cffi would drop it and take it again (0.05 us against 0.15, and
  * against tens of microseconds beside a busy thread). All of it keeps to the limited API of 3.10. An implementation without
@@ -21,7 +21,7 @@ int lw_python_bind(lw_wal *wal, size_t owner, size_t list, size_t entry_type, si
 
 #else
 
-#include "pybinding.h"
+#include "binding.h"
 
 static const char capsule_name[] = "pylogwal.binding";
 

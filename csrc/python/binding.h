@@ -1,7 +1,7 @@
-#ifndef LW_PYBINDING_H
-#define LW_PYBINDING_H
+#ifndef LW_PYTHON_BINDING_H
+#define LW_PYTHON_BINDING_H
 
-/* What the functions of one handle share that are made for CPython (csrc/pybinding.c). */
+/* What the functions of one handle share that are made for CPython (csrc/python/binding.c). */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
@@ -27,7 +27,7 @@ PyObject *lw_error_object(const binding *, const lw_error *);
 PyObject *lw_raise_error(const binding *, const lw_error *);
 bool lw_has_count(Py_ssize_t count, Py_ssize_t wanted);
 
-/* csrc/pyentries.c */
+/* csrc/python/entries.c */
 bool lw_can_make_directly(binding *);
 /* `batch` says what to do with the entries. NotImplemented where they are not exactly right; None with *ticket and *status
  * (LW_OK or LW_PENDING); NULL with an exception. Never waits where it `queues`. */
@@ -39,7 +39,7 @@ PyObject *lw_py_get_entries(PyObject *capsule, PyObject *const *arguments, Py_ss
 PyObject *lw_py_entry(PyObject *capsule, PyObject *index);
 PyObject *lw_py_last_index(PyObject *capsule, PyObject *nothing);
 
-/* csrc/pywaits.c */
+/* csrc/python/waits.c */
 PyObject *lw_py_waits(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count);
 
 #endif
