@@ -261,13 +261,14 @@ static uint64_t segment_size_for(const lw_wal *wal, const plan *p)
 
 /*
  * Small batches are stored into the mapping, without a system call. After each sync the kernel write-protects the pages
- * again, so every page that a store touches costs a fault; from a page or so on it is cheaper to collect the frames in
- * memory and hand them to fs->write, which sees the same page cache. While a sync is running, batches of every size go that
- * way: the next sync would have to interrupt this processor for each page stored to, to write-protect it
- * (docs/benchmarks.md).
+ * again, so every page that a store touches first costs a fault; from a page or so on, right after a sync from less, it is
+ * cheaper to collect the frames in memory and hand them to fs->write, which sees the same page cache. While a sync is
+ * running, batches of every size go that way: the next sync would have to interrupt this processor for each page stored to,
+ * to write-protect it (docs/benchmarks.md).
  */
 enum {
     WRITE_FROM_SIZE = 4096,
+    WRITE_FROM_SIZE_AFTER_SYNC = 2048,
     /* Of what is collected before a write: fits the nearest caches, and makes no folio that a later small append to its end
      * would have to write whole. */
     COLLECT_SIZE = 64 << 10,
@@ -418,8 +419,9 @@ static int write_frames(lw_wal *wal, const plan *p, uint64_t size, writing *w, l
     (void)pthread_mutex_lock(&wal->lock);
     w->watermark = LW_STEP(WATERMARK_IS_DURABLE) ? wal->durable : (lw_position){wal->tail->identity.number, wal->tail->end};
     bool sync_running = wal->sync_running;
+    bool all_synced = wal->durable_ticket == wal->accepted_ticket;
     (void)pthread_mutex_unlock(&wal->lock);
-    if (size >= WRITE_FROM_SIZE || sync_running)
+    if (sync_running || size >= (all_synced ? WRITE_FROM_SIZE_AFTER_SYNC : WRITE_FROM_SIZE))
         w->collected = collecting_buffer(wal);
     int failed = w->needs_epoch ? wal->fs->random(wal->fs, w->epoch, sizeof w->epoch) : 0;
     if (failed)
