@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -20,23 +19,28 @@ class Waker:
     """What one loop waits for, and the descriptor by which the core tells. Only the loop's own
     thread calls its methods, but for `release` and the collector's.
 
-    The loop refers to it weakly, so that a store can be dropped without close.
+    The loop does not refer to it, nor to the core, so that a store can be dropped without close.
     """
 
     def __init__(self, core: Core, loop: asyncio.AbstractEventLoop) -> None:
         self._core = core
         self._loop = loop
         self._create_future = _future_maker(loop)
-        self._released = False
+        self._released = True
         self._read, self._write = _wake_descriptors()
-        core.subscribe(self._write)
         self._durable = self._new_waits(durable=True)
         self._accepted = self._new_waits(durable=False)
         self.submit: Callable[[object, asyncio.Future[None] | None], Any] = self._durable.submit
         """Gives the entries to the core. What to await until they are durable, which is the future
         if there is one; or NotImplemented, where `Core.fast_submit` cannot take them.
         """
-        loop.add_reader(self._read, _wake, weakref.ref(self))
+        try:
+            core.subscribe(self._write)
+        except BaseException:
+            _close_descriptors(loop, {self._read, self._write})
+            raise
+        self._released = False
+        loop.add_reader(self._read, self._durable.woken, self._read, self._accepted)
 
     def _new_waits(self, *, durable: bool) -> Any:
         waits = self._core.waits(self._loop, self._write, durable)
@@ -63,12 +67,6 @@ class Waker:
         _finish(future, None)
         return future
 
-    def waits(self) -> tuple[Any, Any]:
-        """Takes what the core has told, and returns who wants to hear of it."""
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._read, 4096)
-        return self._durable, self._accepted
-
     def release(self) -> None:
         """In the loop's thread, after the core has closed; or anywhere, after the loop has."""
         if self._released:
@@ -90,21 +88,6 @@ class Waker:
             self._core.unsubscribe(self._write)
             descriptors = {self._read, self._write}
             call_in(self._loop, _close_descriptors, self._loop, descriptors)
-
-
-def _wake(reference: weakref.ref[Waker]) -> None:
-    """Something moved in the core. The tasks that it wakes may drop the store, so nothing here
-    holds the waker meanwhile.
-    """
-    waker = reference()
-    if waker is None:
-        return
-    durable, accepted = waker.waits()
-    del waker
-    try:
-        durable.woken()
-    finally:  # a task may end the loop with KeyboardInterrupt
-        accepted.woken()
 
 
 def _tell_all(waits: Any) -> BaseException | None:
@@ -189,8 +172,13 @@ class _Waits:
         self._core.arm(number, self._durable, self._descriptor)
         return future
 
-    def woken(self) -> None:
-        self.settle()
+    def woken(self, descriptor: int, others: _Waits) -> None:
+        try:
+            with contextlib.suppress(BlockingIOError):
+                os.read(descriptor, 4096)
+        finally:  # whatever the handler of a signal raises
+            self.settle()
+            others.settle()
 
     def settle(self) -> None:
         while self._waiting:
@@ -207,3 +195,4 @@ class _Waits:
 
     def forget(self) -> None:
         self._waiting.clear()
+        del self._core  # the loop may hold this for a while

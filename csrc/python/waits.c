@@ -14,6 +14,7 @@
 
 #include <stddef.h>
 #include <structmember.h>
+#include <unistd.h>
 
 typedef struct waiter {
     PyObject_HEAD
@@ -36,6 +37,8 @@ typedef struct waits {
     int descriptor;
     bool durable; /* or else accepted */
     bool turn_ends; /* end_turn is about to be called */
+    bool telling;   /* in woken */
+    bool again;     /* settle, or listen, is about to be called */
     waiter *head; /* tickets ascend, so it is always the next to be done */
     waiter *tail;
     size_t count;
@@ -44,6 +47,7 @@ typedef struct waits {
     size_t crowd; /* how many there were at the wake-up, */
     size_t came;  /* and how many came since */
     bool overlaps; /* one group comes together while another is synced: see choose_pace */
+    PyObject *raised; /* NULL, or what call_own_soon kept */
 } waits;
 
 static PyTypeObject *waiter_type;
@@ -120,10 +124,12 @@ static PyObject *raise_cancelled(const waiter *one)
 {
     PyObject *module = PyImport_ImportModule("asyncio");
     PyObject *type = module == NULL ? NULL : PyObject_GetAttrString(module, "CancelledError");
-    if (type != NULL)
-        PyErr_SetObject(type, one->outcome);
+    PyObject *error = type == NULL ? NULL : PyObject_CallFunctionObjArgs(type, one->outcome, NULL);
+    if (error != NULL)
+        PyErr_SetObject(type, error);
     Py_XDECREF(module);
     Py_XDECREF(type);
+    Py_XDECREF(error);
     return NULL;
 }
 
@@ -249,6 +255,7 @@ static int visit_waits(PyObject *self, visitproc visit, void *arg)
     waits *all = (waits *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(all->loop);
+    Py_VISIT(all->raised);
     for (waiter *one = all->head; one != NULL; one = one->next)
         Py_VISIT((PyObject *)one);
     return 0;
@@ -257,6 +264,7 @@ static int visit_waits(PyObject *self, visitproc visit, void *arg)
 static int clear_waits(PyObject *self)
 {
     waits *all = (waits *)self;
+    Py_CLEAR(all->raised);
     while (all->head != NULL)
         Py_DECREF((PyObject *)take_head(all));
     return 0;
@@ -293,18 +301,41 @@ static void ask(waits *all)
     lw_wal_arm(all->binding->wal, all->descriptor, all->tail->ticket, all->durable);
 }
 
-/* One of the queue's own methods, in the loop's next turn. Raises nothing: where a write was accepted, nothing may look like
- * a refusal. What is being raised stays. */
-static bool call_own_soon(waits *all, const char *name)
+/* One of the queue's own methods, in the loop's next turn. False, with an exception, where that failed. */
+static bool call_method_soon(waits *all, const char *name)
 {
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
     PyObject *method = PyObject_GetAttrString((PyObject *)all, name);
     PyObject *handle = method == NULL ? NULL : call_soon(all->loop, method, NULL, NULL);
     Py_XDECREF(method);
     Py_XDECREF(handle);
-    PyErr_Restore(type, value, traceback);
     return handle != NULL;
+}
+
+/* What the handler of a signal raised, until raise_kept. */
+static void keep_raised(waits *all)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (all->raised == NULL && !PyErr_GivenExceptionMatches(type, PyExc_MemoryError)) {
+        all->raised = value;
+        value = NULL;
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+}
+
+/* The same, but raises nothing: where a write was accepted, nothing may look like a refusal. What is being raised stays. */
+static bool call_own_soon(waits *all, const char *name)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    bool queued = call_method_soon(all, name);
+    if (!queued)
+        keep_raised(all);
+    PyErr_Restore(type, value, traceback);
+    return queued;
 }
 
 static void end_turn_soon(waits *all)
@@ -443,7 +474,14 @@ static int tell(waiter *one)
     return one->wake == NULL ? 0 : step_task(one);
 }
 
-/* Tells all that are done, of those that waited at the call. -1 with an exception: a task lets none out but SystemExit and
+static void settle_soon(waits *all)
+{
+    if (!all->again)
+        all->again = call_own_soon(all, "settle");
+}
+
+/* Tells all that are done, of those that waited at the call; and once more in the loop's next turn, for those that a task which
+ * runs the loop from within keeps from being told. -1 with an exception: a task lets none out but SystemExit and
  * KeyboardInterrupt. */
 static int settle_all(waits *all)
 {
@@ -462,6 +500,8 @@ static int settle_all(waits *all)
         waiter *one = take_head(all);
         if (status != LW_OK && one->state == WAITING)
             one->outcome = lw_error_object(all->binding, &error);
+        if (all->count > 0)
+            settle_soon(all);
         failed = tell(one);
         Py_DECREF((PyObject *)one);
     }
@@ -476,31 +516,110 @@ static void ask_again(waits *all)
         end_turn_soon(all); /* when the tasks that were just woken have had their turn */
 }
 
-/* settle(): once more, for those that a task which ran a loop of its own, or ended this one, has kept from being told. */
-static PyObject *waits_settle(PyObject *self, PyObject *nothing)
+static PyObject *raise_kept(waits *all)
 {
-    waits *all = (waits *)self;
-    (void)nothing;
+    PyObject *raised = all->raised;
+    if (raised == NULL)
+        Py_RETURN_NONE;
+    all->raised = NULL;
+    PyErr_SetObject((PyObject *)Py_TYPE(raised), raised);
+    Py_DECREF(raised);
+    return NULL;
+}
+
+static PyObject *settle(waits *all)
+{
     if (settle_all(all) != 0) {
-        (void)call_own_soon(all, "settle");
+        settle_soon(all);
         return NULL;
     }
     ask_again(all);
-    Py_RETURN_NONE;
+    return raise_kept(all);
 }
 
-/* woken(): something moved in the core. */
-static PyObject *waits_woken(PyObject *self, PyObject *nothing)
+/* settle(): tells all that are done. */
+static PyObject *waits_settle(PyObject *self, PyObject *nothing)
+{
+    (void)nothing;
+    ((waits *)self)->again = false;
+    return settle((waits *)self);
+}
+
+/* tell(): the same, after a wake-up. */
+static PyObject *waits_tell(PyObject *self, PyObject *nothing)
 {
     waits *all = (waits *)self;
+    (void)nothing;
     if (all->binding == NULL)
         Py_RETURN_NONE;
     all->synced_ns = lw_wal_synced_ns(all->binding->wal);
     all->crowd = all->count;
     all->came = 0;
-    if (all->count > 1)
-        (void)call_own_soon(all, "settle");
-    return waits_settle(self, nothing);
+    return settle(all);
+}
+
+/* Where the loop is still in woken, a task runs it from within, and the loop cannot call woken again by the Handle that it is
+ * in: so it gets another one. */
+static bool listen_within(waits *all, PyObject *listening)
+{
+    PyObject *woken = PyObject_GetAttrString((PyObject *)all, "woken");
+    PyObject *descriptor = PyTuple_GetItem(listening, 0);
+    PyObject *others = PyTuple_GetItem(listening, 1);
+    PyObject *added = NULL;
+    if (woken != NULL && others != NULL)
+        added = PyObject_CallMethod(all->loop, "add_reader", "OOOO", descriptor, woken, descriptor, others);
+    Py_XDECREF(woken);
+    Py_XDECREF(added);
+    return added != NULL;
+}
+
+/* listen((descriptor, others)): in the loop's next turn after a wake-up. */
+static PyObject *waits_listen(PyObject *self, PyObject *listening)
+{
+    waits *all = (waits *)self;
+    all->again = false;
+    if (all->telling && all->binding != NULL && !listen_within(all, listening))
+        return NULL;
+    return settle(all);
+}
+
+static PyObject *listen_soon(waits *all, PyObject *descriptor, PyObject *others)
+{
+    PyObject *listening = PyTuple_Pack(2, descriptor, others);
+    PyObject *method = PyObject_GetAttrString((PyObject *)all, "listen");
+    PyObject *handle = NULL;
+    if (listening != NULL && method != NULL)
+        handle = call_soon(all->loop, method, listening, NULL);
+    Py_XDECREF(listening);
+    Py_XDECREF(method);
+    return handle;
+}
+
+/* woken(descriptor, others): the core has told by the descriptor, from which `others` hear as well. */
+static PyObject *waits_woken(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    waits *all = (waits *)self;
+    uint8_t ignored[512];
+    if (!lw_has_count(count, 2))
+        return NULL;
+    long descriptor = PyLong_AsLong(arguments[0]);
+    if (descriptor == -1 && PyErr_Occurred())
+        return NULL;
+    PyObject *handle = listen_soon(all, arguments[0], arguments[1]);
+    if (handle == NULL)
+        return NULL;
+    Py_DECREF(handle);
+    all->again = true;
+    if (((waits *)arguments[1])->count > 0 && !call_method_soon((waits *)arguments[1], "tell"))
+        return NULL;
+    /* Read only now: until then the loop calls again, whatever the handler of a signal raises. */
+    if (read((int)descriptor, ignored, sizeof ignored) < 0)
+        Py_RETURN_NONE; /* it was read already */
+    bool within = all->telling;
+    all->telling = true;
+    PyObject *result = waits_tell(self, NULL);
+    all->telling = within;
+    return result;
 }
 
 /* forget(): whoever still waits is not told. Nothing here touches the log any more. */
@@ -546,7 +665,9 @@ static PyMethodDef waits_methods[] = {
     {"add", FAST(waits_add), NULL},
     {"end_turn", waits_end_turn, METH_NOARGS, NULL},
     {"settle", waits_settle, METH_NOARGS, NULL},
-    {"woken", waits_woken, METH_NOARGS, NULL},
+    {"tell", waits_tell, METH_NOARGS, NULL},
+    {"listen", waits_listen, METH_O, NULL},
+    {"woken", FAST(waits_woken), NULL},
     {"forget", waits_forget, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -588,12 +709,13 @@ PyObject *lw_py_waits(PyObject *capsule, PyObject *const *arguments, Py_ssize_t 
     all->loop = arguments[0];
     all->descriptor = (int)descriptor;
     all->durable = arguments[2] == Py_True;
-    all->turn_ends = false;
+    all->turn_ends = all->telling = all->again = false;
     all->head = all->tail = NULL;
     all->count = all->asked = all->came = 0;
     all->synced_ns = 0;
     all->crowd = 1;
     all->overlaps = true;
+    all->raised = NULL;
     PyObject_GC_Track((PyObject *)all);
     return (PyObject *)all;
 }

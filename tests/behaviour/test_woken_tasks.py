@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,75 @@ def test_tasks_that_end_the_loop_as_the_store_closes_keep_nothing_from_the_other
     loop.close()
 
 
+class Interrupted(asyncio.SelectorEventLoop):
+    """A signal comes while this has a method of the log's called soon; its handler raises."""
+
+    strikes_at: str | None = None
+
+    def call_soon(self, callback: Any, *arguments: Any, **named: Any) -> Any:
+        handle = super().call_soon(callback, *arguments, **named)
+        if getattr(callback, "__name__", "") == self.strikes_at:
+            self.strikes_at = None
+            raise KeyboardInterrupt
+        return handle
+
+
+@pytest.mark.parametrize("method", ["end_turn", "listen"])
+def test_an_interrupt_is_raised_and_keeps_no_write_from_being_told(
+    tmp_path: Path, method: str
+) -> None:
+    loop = Interrupted()
+
+    def write() -> list[asyncio.Task[None]]:
+        first = store.last_index() + 1
+        indexes = range(first, first + TASKS)
+        return [loop.create_task(store.persist_entries(run(index, index))) for index in indexes]
+
+    async def all_told(tasks: list[asyncio.Task[None]]) -> None:
+        await asyncio.wait_for(asyncio.gather(*tasks), 60)
+
+    store = loop.run_until_complete(opened(tmp_path))
+    loop.run_until_complete(all_told(write()))
+    loop.strikes_at = method
+    interrupted = write()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(all_told(interrupted))
+    loop.run_until_complete(all_told(interrupted))
+    loop.run_until_complete(all_told(write()))
+    loop.run_until_complete(store.aclose())
+    loop.close()
+
+
+def run_from_within(loop: Any, coroutine: Coroutine[Any, Any, None]) -> None:
+    """As packages do that let a synchronous function await something."""
+    outer = asyncio.current_task()
+    inner = loop.create_task(coroutine)
+    asyncio.tasks._leave_task(loop, outer)  # type: ignore[attr-defined]
+    patience = loop.call_later(60, inner.cancel)
+    while not inner.done():
+        loop._run_once()
+    patience.cancel()
+    for _ in range(10 * TASKS):  # the turns further out count on all that was in the queue
+        loop.call_soon(int)
+    asyncio.tasks._enter_task(loop, outer)  # type: ignore[attr-defined]
+    inner.result()
+
+
+@pytest.mark.parametrize("tasks", [1, TASKS])
+async def test_a_task_that_was_told_may_run_the_loop_from_within_and_write(
+    tmp_path: Path, tasks: int
+) -> None:
+    async def write(index: int) -> None:
+        await store.persist_entries(run(index, index))
+        following = store.last_index() + 1
+        run_from_within(loop, store.persist_entries(run(following, following)))
+
+    loop = asyncio.get_running_loop()
+    async with pylogwal.open(tmp_path / "log") as store:
+        await asyncio.gather(*(write(index) for index in range(1, tasks + 1)))
+        assert store.durable_index() == store.last_index() > tasks
+
+
 async def test_a_wait_that_is_cancelled_ends_at_once_and_with_its_message(tmp_path: Path) -> None:
     async with pylogwal.open(tmp_path / "log", segment_bytes=SEGMENT_BYTES) as store:
         tasks = [
@@ -99,10 +168,11 @@ async def test_a_wait_that_is_cancelled_ends_at_once_and_with_its_message(tmp_pa
         ]
         await asyncio.sleep(0)
         for task in tasks[::2]:
-            task.cancel("enough")
+            task.cancel(("enough", 1))
         for task in tasks[::2]:
-            with pytest.raises(asyncio.CancelledError, match="enough"):
+            with pytest.raises(asyncio.CancelledError) as cancelled:
                 await task
+            assert cancelled.value.args == (("enough", 1),)
         await asyncio.gather(*tasks[1::2])
         await store.flush_async()
         assert store.durable_index() == TASKS
