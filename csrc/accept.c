@@ -23,24 +23,50 @@ typedef struct plan {
 
 /* ---- checking ---- */
 
+int lw_check_size(const lw_wal *wal, const lw_entry *entry, lw_error *error)
+{
+    if (entry->size <= wal->options.max_entry_bytes)
+        return LW_OK;
+    return lw_fail_index(error, LW_ENTRY_TOO_LARGE, entry->index,
+                         "the payload of entry %llu has %llu bytes, max_entry_bytes is %llu: split it, or open the log with a "
+                         "larger max_entry_bytes",
+                         (unsigned long long)entry->index, (unsigned long long)entry->size,
+                         (unsigned long long)wal->options.max_entry_bytes);
+}
+
+static int fail_term(const lw_entry *entry, uint64_t before, lw_error *error)
+{
+    return lw_fail_index(error, LW_INVALID_ENTRY, entry->index,
+                         "entry %llu has term %llu, below term %llu of the entry before it; terms never decrease",
+                         (unsigned long long)entry->index, (unsigned long long)entry->term, (unsigned long long)before);
+}
+
+static int fail_gap(const lw_bounds *bounds, uint64_t index, lw_error *error)
+{
+    return lw_fail_index(error, LW_INVALID_ENTRY, index,
+                         "entry %llu leaves a gap: the log ends at index %llu; send the entries from there on",
+                         (unsigned long long)index, (unsigned long long)(bounds->next - 1));
+}
+
 static int check_entries(const lw_wal *wal, const lw_entry *entries, size_t count, lw_error *error)
 {
     for (size_t i = 0; i < count; i++) {
         const lw_entry *entry = &entries[i];
         uint64_t index = entry->index;
         if (index < 1 || index > LW_MAX_INDEX)
-            return lw_fail_index(error, LW_INVALID_ENTRY, index, "an entry's index is 1..2^64-2");
-        if (entry->size > wal->options.max_entry_bytes)
-            return lw_fail_index(error, LW_ENTRY_TOO_LARGE, index, "the payload has %llu bytes, max_entry_bytes is %llu",
-                                 (unsigned long long)entry->size, (unsigned long long)wal->options.max_entry_bytes);
+            return lw_fail_index(error, LW_INVALID_ENTRY, index, "the index of an entry is %llu, not 1..2^64-2",
+                                 (unsigned long long)index);
+        int status = lw_check_size(wal, entry, error);
+        if (status != LW_OK)
+            return status;
         if (i == 0)
             continue;
         if (index != entries[i - 1].index + 1)
-            return lw_fail_index(error, LW_INVALID_ENTRY, index, "entry %llu follows entry %llu in the batch",
+            return lw_fail_index(error, LW_INVALID_ENTRY, index,
+                                 "entry %llu follows entry %llu in one batch; indices are contiguous and ascending",
                                  (unsigned long long)index, (unsigned long long)entries[i - 1].index);
         if (entry->term < entries[i - 1].term)
-            return lw_fail_index(error, LW_INVALID_ENTRY, index, "term %llu follows term %llu; terms never decrease",
-                                 (unsigned long long)entry->term, (unsigned long long)entries[i - 1].term);
+            return fail_term(entry, entries[i - 1].term, error);
     }
     return LW_OK;
 }
@@ -53,10 +79,7 @@ static int check_first_term(lw_wal *wal, const plan *p, lw_error *error)
     int status = lw_reader_term(wal, first->index - 1, &before, error);
     if (status != LW_OK)
         return status == LW_NOT_FOUND ? LW_OK : status;
-    if (first->term < before)
-        return lw_fail_index(error, LW_INVALID_ENTRY, first->index, "term %llu follows term %llu; terms never decrease",
-                             (unsigned long long)first->term, (unsigned long long)before);
-    return LW_OK;
+    return first->term < before ? fail_term(first, before, error) : LW_OK;
 }
 
 static int plan_cut(lw_wal *wal, uint64_t from, plan *p, lw_error *error)
@@ -82,11 +105,11 @@ static int plan_persist(lw_wal *wal, const lw_batch *batch, plan *p, lw_error *e
         return LW_OK;
     if (!lw_bounds_blank(bounds)) {
         if (entry->index > bounds->next)
-            return lw_fail_index(error, LW_INVALID_ENTRY, entry->index, "a gap: the log ends at index %llu",
-                                 (unsigned long long)(bounds->next - 1));
+            return fail_gap(bounds, entry->index, error);
         if (!bounds->has_boundary && entry->index < bounds->first)
-            return lw_fail_index(error, LW_INVALID_ENTRY, entry->index, "the log begins at index %llu",
-                                 (unsigned long long)bounds->first);
+            return lw_fail_index(error, LW_INVALID_ENTRY, entry->index,
+                                 "entry %llu is below the first one, %llu; a log without a boundary does not grow downwards",
+                                 (unsigned long long)entry->index, (unsigned long long)bounds->first);
         while (entry < end && bounds->has_boundary && entry->index <= bounds->boundary.index)
             entry++;
     }
@@ -97,8 +120,9 @@ static int plan_persist(lw_wal *wal, const lw_batch *batch, plan *p, lw_error *e
             return status;
         if (comparison == LW_SAME_TERM_ONLY)
             return lw_fail_index(error, LW_CONFLICT, entry->index,
-                                 "another payload or kind is already there with the same term %llu",
-                                 (unsigned long long)entry->term);
+                                 "the log holds another entry %llu of term %llu; two leaders had one term, or this entry "
+                                 "is of another log",
+                                 (unsigned long long)entry->index, (unsigned long long)entry->term);
         if (comparison == LW_OTHER_TERM) {
             status = plan_cut(wal, entry->index, p, error);
             if (status != LW_OK)
@@ -113,8 +137,9 @@ static int plan_persist(lw_wal *wal, const lw_batch *batch, plan *p, lw_error *e
 
 static int fail_purged(const lw_wal *wal, uint64_t index, lw_error *error)
 {
-    return lw_fail_index(error, LW_PURGED, index, "entries up to index %llu are purged",
-                         (unsigned long long)wal->state.bounds.boundary.index);
+    return lw_fail_index(error, LW_PURGED, index,
+                         "index %llu is at or below the purge boundary %llu; what lies there is gone, and cannot be changed",
+                         (unsigned long long)index, (unsigned long long)wal->state.bounds.boundary.index);
 }
 
 static int plan_truncate(lw_wal *wal, uint64_t from, plan *p, lw_error *error)
@@ -131,10 +156,10 @@ static int plan_replace(lw_wal *wal, const lw_batch *batch, plan *p, lw_error *e
     uint64_t from = batch->at.index;
     if (batch->count > 0 && batch->entries[0].index != from)
         return lw_fail_index(error, LW_INVALID_ENTRY, batch->entries[0].index,
-                             "the first new entry has to have index %llu", (unsigned long long)from);
+                             "the first new entry is %llu, not from_index=%llu",
+                             (unsigned long long)batch->entries[0].index, (unsigned long long)from);
     if (batch->count > 0 && !lw_bounds_blank(bounds) && from > bounds->next)
-        return lw_fail_index(error, LW_INVALID_ENTRY, from, "a gap: the log ends at index %llu",
-                             (unsigned long long)(bounds->next - 1));
+        return fail_gap(bounds, from, error);
     int status = plan_truncate(wal, from, p, error);
     if (status != LW_OK || batch->count == 0)
         return status;

@@ -13,5 +13,7 @@
 int lw_accept(lw_wal *, const lw_batch *, uint64_t ticket, uint64_t *segment_bytes, lw_error *);
 /* The same for a ticket whose write came to nothing: durable when all that came before it is. */
 void lw_accept_nothing(lw_wal *, uint64_t ticket);
+/* Against max_entry_bytes; needs no lock. */
+int lw_check_size(const lw_wal *, const lw_entry *, lw_error *);
 
 #endif

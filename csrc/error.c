@@ -28,6 +28,13 @@ int lw_fail(lw_error *error, int status, const char *format, ...)
     return status;
 }
 
+int lw_fail_file(lw_error *error, int status, const char *file, const char *what)
+{
+    begin(error, status, file);
+    (void)snprintf(error->detail, sizeof error->detail, "%s", what);
+    return status;
+}
+
 int lw_fail_errno(lw_error *error, int sys_errno, const char *file, const char *what)
 {
     int status = sys_errno == ENOSPC || sys_errno == EDQUOT ? LW_DISK_FULL : sys_errno == ENOMEM ? LW_NO_MEMORY : LW_IO;
@@ -35,6 +42,13 @@ int lw_fail_errno(lw_error *error, int sys_errno, const char *file, const char *
     error->sys_errno = sys_errno;
     (void)snprintf(error->detail, sizeof error->detail, "%s: %s", what, strerror(sys_errno));
     return status;
+}
+
+int lw_fail_sync(lw_error *error, int sys_errno, const char *file, const char *what)
+{
+    if (lw_fail_errno(error, sys_errno, file, what) == LW_IO)
+        error->status = LW_SYNC_FAILED;
+    return error->status;
 }
 
 int lw_fail_index(lw_error *error, int status, uint64_t index, const char *format, ...)

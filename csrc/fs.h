@@ -53,8 +53,9 @@ struct lw_fs {
     void (*destroy)(lw_fs *);
 };
 
-/* The directory at `path`, made first (and its name synced) where `create` and it is missing. */
-int lw_fs_posix(const char *path, bool create, lw_fs **out);
+/* The directory at `path`, made first (and its name synced) where `create` and it is missing. A status, and the error. */
+struct lw_error;
+int lw_fs_posix(const char *path, bool create, lw_fs **out, struct lw_error *);
 
 /*
  * Runs body(argument), which may touch mappings. Returns 0, or EIO where a touch failed because the file is shorter than

@@ -23,6 +23,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "error.h"
 #include "fs.h"
 
 #if defined(__linux__)
@@ -339,29 +340,30 @@ static int sync_parent(int directory)
     return failed;
 }
 
-static int open_directory(const char *path, bool create, int *directory)
+static int open_directory(const char *path, bool create, int *directory, lw_error *error)
 {
     if (create && mkdir(path, 0755) != 0 && errno != EEXIST)
-        return errno;
+        return lw_fail_errno(error, errno, NULL, "cannot make the directory, in a parent that has to exist");
     *directory = open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
     if (*directory < 0)
-        return errno;
+        return lw_fail_errno(error, errno, NULL, errno == ENOENT ? "there is no such directory" : "cannot open the directory");
     bool is_new = create && faccessat(*directory, "LOCK", F_OK, 0) != 0;
     int failed = is_new ? sync_parent(*directory) : 0;
-    if (failed)
-        (void)close(*directory);
-    return failed;
+    if (!failed)
+        return LW_OK;
+    (void)close(*directory);
+    return lw_fail_sync(error, failed, NULL, "the name of the directory could not be synced");
 }
 
-int lw_fs_posix(const char *path, bool create, lw_fs **out)
+int lw_fs_posix(const char *path, bool create, lw_fs **out, lw_error *error)
 {
     posix_fs *fs = malloc(sizeof *fs);
     if (fs == NULL)
-        return ENOMEM;
-    int failed = open_directory(path, create, &fs->directory);
-    if (failed) {
+        return lw_fail_errno(error, ENOMEM, NULL, "open");
+    int status = open_directory(path, create, &fs->directory, error);
+    if (status != LW_OK) {
         free(fs);
-        return failed;
+        return status;
     }
     fs->operations = (lw_fs){
         .open = posix_open,
@@ -383,5 +385,5 @@ int lw_fs_posix(const char *path, bool create, lw_fs **out)
         .destroy = posix_destroy,
     };
     *out = &fs->operations;
-    return 0;
+    return LW_OK;
 }

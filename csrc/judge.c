@@ -69,7 +69,7 @@ static int read_lock_file(lw_judge *j)
         return LW_OK; /* a power cut came before its sync */
     lw_decoded decoded = lw_lock_decode(j->found->log_id, bytes);
     if (decoded == LW_NEWER_VERSION)
-        return lw_fail(j->error, LW_UNSUPPORTED_FORMAT, "LOCK was written by a newer version of the library");
+        return lw_fail_newer(j, LW_LOCK_NAME);
     j->lock_damaged = decoded == LW_DAMAGED;
     j->found->lock_missing = j->lock_damaged;
     return LW_OK;

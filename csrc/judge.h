@@ -60,6 +60,7 @@ int lw_judge_map(lw_judge *, lw_opened *, const lw_page *header, bool writable, 
  * with. Best effort: for the range in an error that is reported anyway. */
 uint64_t lw_judge_lowest(lw_judge *, const lw_page *header);
 int lw_fail_short(lw_judge *, const lw_opened *, uint64_t size, uint64_t first, uint64_t last);
+int lw_fail_newer(lw_judge *, const char *name);
 int lw_fail_guarded(lw_judge *, const char *name);
 
 /* judge_tail.c */

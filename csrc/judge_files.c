@@ -39,7 +39,7 @@ int lw_judge_page(lw_judge *j, const lw_opened *o, uint64_t offset, lw_page_type
         return lw_fail_errno(j->error, failed, o->name, "read");
     *decoded = lw_page_decode(page, type, bytes);
     if (*decoded == LW_NEWER_VERSION)
-        return lw_fail(j->error, LW_UNSUPPORTED_FORMAT, "%s was written by a newer version of the library", o->name);
+        return lw_fail_newer(j, o->name);
     return LW_OK;
 }
 
@@ -63,6 +63,12 @@ int lw_fail_short(lw_judge *j, const lw_opened *o, uint64_t size, uint64_t first
 {
     return lw_fail_corrupt(j->error, o->name, o->size, first, last, "the file is %llu bytes long and should be %llu",
                            (unsigned long long)o->size, (unsigned long long)size);
+}
+
+int lw_fail_newer(lw_judge *j, const char *name)
+{
+    return lw_fail_file(j->error, LW_UNSUPPORTED_FORMAT, name,
+                        "the file was written by a newer version of the library; install a newer pylogwal");
 }
 
 int lw_fail_guarded(lw_judge *j, const char *name)

@@ -83,14 +83,22 @@ int lw_reserve_segment(lw_wal *wal)
     return LW_OK;
 }
 
+int lw_fail_synced(const lw_wal *wal, lw_error *error)
+{
+    char name[LW_NAME_SIZE];
+    lw_segment_name(wal->failed_segment, LW_SEGMENT_SUFFIX, name);
+    (void)lw_fail_file(error, LW_SYNC_FAILED, wal->failed_segment == 0 ? NULL : name,
+                       "a sync failed, so nothing more can be made durable; what was not acknowledged may be lost: close the "
+                       "log, see to the disk, and open it again");
+    error->sys_errno = wal->failed_errno;
+    return LW_SYNC_FAILED;
+}
+
 int lw_check_usable(lw_wal *wal, lw_error *error)
 {
-    if (wal->failed) {
-        (void)lw_fail(error, LW_SYNC_FAILED, "an earlier sync failed; close the log, see to the disk, and open it again");
-        error->sys_errno = wal->failed_errno;
-        return LW_SYNC_FAILED;
-    }
-    return wal->closed ? lw_fail(error, LW_CLOSED, "the log is closed") : LW_OK;
+    if (wal->failed)
+        return lw_fail_synced(wal, error);
+    return wal->closed ? lw_fail(error, LW_CLOSED, "the log is closed; open it again") : LW_OK;
 }
 
 void lw_show_positions(lw_wal *wal)
@@ -114,7 +122,7 @@ int lw_enter(lw_wal *wal, lw_error *error)
     if (!__atomic_load_n(&wal->closing, __ATOMIC_SEQ_CST))
         return LW_OK;
     lw_leave(wal);
-    return lw_fail(error, LW_CLOSED, "the log is closed");
+    return lw_fail(error, LW_CLOSED, "the log is closed; open it again");
 }
 
 void lw_leave(lw_wal *wal)
@@ -209,7 +217,7 @@ static int recover_for_writing(lw_wal *wal, lw_error *error)
     lw_recovered found;
     int status = lw_recovery_judge(wal->fs, true, &found, error);
     if (status == LW_OK && found.is_new && !wal->options.create)
-        status = lw_fail_errno(error, ENOENT, NULL, "there is no log here, and create=False");
+        status = lw_fail_errno(error, ENOENT, NULL, "there is no log here, and create=False makes none");
     if (status == LW_OK && found.is_new)
         status = lw_recovery_make(wal->fs, wal->lock_file, wal->options.segment_bytes, &found, error);
     else if (status == LW_OK)
@@ -353,10 +361,8 @@ int lw_wal_open_on(lw_fs *fs, const lw_options *options, lw_wal **out, lw_error 
 int lw_wal_open(const char *path, const lw_options *options, lw_wal **out, lw_error *error)
 {
     lw_fs *fs;
-    int failed = lw_fs_posix(path, options->create && !options->read_only, &fs);
-    if (failed)
-        return lw_fail_errno(error, failed, NULL, failed == ENOENT ? "there is no such directory" : "cannot open the directory");
-    return lw_wal_open_on(fs, options, out, error);
+    int status = lw_fs_posix(path, options->create && !options->read_only, &fs, error);
+    return status != LW_OK ? status : lw_wal_open_on(fs, options, out, error);
 }
 
 int lw_wal_refresh(lw_wal *wal, lw_error *error)

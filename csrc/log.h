@@ -83,6 +83,7 @@ struct lw_wal {
     bool sync_running;
     bool failed; /* a sync failed: nothing is acknowledged any more */
     int failed_errno;
+    uint64_t failed_segment; /* whose sync it was */
     uint64_t wanted_ticket; /* the thread is to sync up to here */
     uint64_t first_unsynced_ns; /* when the oldest accepted write that is not durable came */
 
@@ -135,7 +136,8 @@ void lw_cond_wait_until(pthread_cond_t *, pthread_mutex_t *, uint64_t deadline_n
 void lw_announce(lw_wal *);
 /* Makes room for one segment more. Needs `lock`. */
 int lw_reserve_segment(lw_wal *);
-/* With `lock` held: the error of a log that failed or closed, or LW_OK. */
+/* With `lock` held: the error of a log that failed; of one that failed or closed, or LW_OK. */
+int lw_fail_synced(const lw_wal *, lw_error *);
 int lw_check_usable(lw_wal *, lw_error *);
 /* With `lock` held: the positions that are read without it. */
 void lw_show_positions(lw_wal *);

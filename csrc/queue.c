@@ -41,17 +41,16 @@ static lw_queued *copy_batch(const lw_batch *batch)
 /* Batches that no log could take are refused before they are queued. */
 static int enqueue(lw_wal *wal, const lw_batch *batch, uint64_t *ticket, lw_error *error)
 {
-    for (size_t i = 0; i < batch->count; i++)
-        if (batch->entries[i].size > wal->options.max_entry_bytes)
-            return lw_fail_index(error, LW_ENTRY_TOO_LARGE, batch->entries[i].index,
-                                 "the payload has %llu bytes, max_entry_bytes is %llu",
-                                 (unsigned long long)batch->entries[i].size,
-                                 (unsigned long long)wal->options.max_entry_bytes);
+    int status = LW_OK;
+    for (size_t i = 0; i < batch->count && status == LW_OK; i++)
+        status = lw_check_size(wal, &batch->entries[i], error);
+    if (status != LW_OK)
+        return status;
     lw_queued *queued = copy_batch(batch);
     if (queued == NULL)
         return lw_fail_errno(error, ENOMEM, NULL, "a write that waits for a roll");
     (void)pthread_mutex_lock(&wal->lock);
-    int status = lw_check_usable(wal, error);
+    status = lw_check_usable(wal, error);
     if (status == LW_OK) {
         queued->ticket = *ticket = ++wal->last_ticket;
         *wal->queue_end = queued;
@@ -100,7 +99,7 @@ int lw_submit(lw_wal *wal, const lw_batch *batch, lw_patience patience, uint64_t
     uint64_t segment_bytes;
     int status;
     if (wal->options.read_only)
-        return lw_fail(error, LW_READ_ONLY, "the log was opened with read_only=True");
+        return lw_fail(error, LW_READ_ONLY, "the log was opened with read_only=True; open it without, to write");
     if (patience == LW_WAIT)
         (void)pthread_mutex_lock(&wal->accept_lock);
     else if (!try_turn(wal, patience))

@@ -26,9 +26,11 @@ static int write_log_id(lw_fs *fs, lw_file *lock_file, const lw_recovered *found
     uint8_t bytes[LW_LOCK_SIZE];
     lw_lock_encode(found->log_id, bytes);
     int failed = fs->write(fs, lock_file, 0, bytes, sizeof bytes);
-    if (!failed && LW_STEP(SYNC_LOCK))
+    if (failed)
+        return lw_fail_errno(error, failed, LW_LOCK_NAME, "cannot write the log id");
+    if (LW_STEP(SYNC_LOCK))
         failed = fs->sync(fs, lock_file);
-    return failed ? lw_fail_errno(error, failed, LW_LOCK_NAME, "cannot write the log id") : LW_OK;
+    return failed ? lw_fail_sync(error, failed, LW_LOCK_NAME, "the log id could not be synced") : LW_OK;
 }
 
 int lw_recovery_make(lw_fs *fs, lw_file *lock_file, uint64_t size, lw_recovered *found, lw_error *error)
@@ -48,10 +50,12 @@ int lw_recovery_make(lw_fs *fs, lw_file *lock_file, uint64_t size, lw_recovered 
     if (status != LW_OK)
         return status;
     int failed = fs->sync_dir(fs);
-    if (!failed && found->lock_missing)
+    if (failed)
+        return lw_fail_sync(error, failed, NULL, "the directory could not be synced");
+    if (found->lock_missing)
         failed = fs->random(fs, found->log_id, LW_LOG_ID_SIZE);
     if (failed)
-        return lw_fail_errno(error, failed, name, "cannot make the log");
+        return lw_fail_errno(error, failed, name, "no random bytes");
     /* Also where it was read: perhaps only from the cache, if the open that wrote it did not come to its sync. */
     if (found->lock_missing || LW_STEP(LOCK_AGAIN))
         status = write_log_id(fs, lock_file, found, error);
@@ -97,9 +101,11 @@ static int restore_tail(lw_fs *fs, lw_recovered *found, lw_error *error)
     r.from = found->watermark.segment == tail->identity.number ? found->watermark.offset : 0;
     int failed = lw_guarded(restore_run, &r);
     free(r.copy);
-    if (!failed && LW_STEP(SYNC_RESTORED))
+    if (failed)
+        return lw_fail_errno(error, failed, name, "what was recovered could not be stored");
+    if (LW_STEP(SYNC_RESTORED))
         failed = fs->sync(fs, tail->file);
-    return failed ? lw_fail_errno(error, failed, name, "what was recovered could not be made durable") : LW_OK;
+    return failed ? lw_fail_sync(error, failed, name, "what was recovered could not be made durable") : LW_OK;
 }
 
 int lw_recovery_act(lw_fs *fs, lw_file *lock_file, lw_recovered *found, lw_error *error)
@@ -111,7 +117,7 @@ int lw_recovery_act(lw_fs *fs, lw_file *lock_file, lw_recovered *found, lw_error
         return status;
     int failed = LW_STEP(SYNC_DIR_OPENED) ? fs->sync_dir(fs) : 0;
     if (failed)
-        return lw_fail_errno(error, failed, NULL, "the directory could not be synced");
+        return lw_fail_sync(error, failed, NULL, "the directory could not be synced");
     for (size_t i = 0; i < found->leftover_count; i++) {
         char name[LW_NAME_SIZE];
         lw_segment_name(found->leftovers[i], LW_SEGMENT_SUFFIX, name);

@@ -10,15 +10,6 @@
 
 /* ---- one sync ---- */
 
-static int fail_synced(const lw_wal *wal, lw_error *error)
-{
-    (void)lw_fail(error, LW_SYNC_FAILED,
-                  "a sync failed, so nothing more can be made durable; what was not acknowledged may be lost: close the log, "
-                  "see to the disk, and open it again");
-    error->sys_errno = wal->failed_errno;
-    return LW_SYNC_FAILED;
-}
-
 /* With `lock` held and no sync running: from here until finish_sync this caller is the one that syncs. */
 static lw_segment *start_sync(lw_wal *wal, lw_position *position, uint64_t *ticket)
 {
@@ -57,6 +48,7 @@ static void finish_sync(lw_wal *wal, lw_segment *segment, lw_position position, 
     if (failed && LW_STEP(POISON) && !wal->failed) {
         wal->failed = true;
         wal->failed_errno = failed;
+        wal->failed_segment = segment->identity.number;
     }
     if (!wal->failed) {
         wal->durable = position;
@@ -116,7 +108,7 @@ int lw_sync_header(lw_wal *wal, lw_error *error)
         else
             sync_once(wal);
     }
-    int status = wal->failed ? fail_synced(wal, error) : LW_OK;
+    int status = wal->failed ? lw_fail_synced(wal, error) : LW_OK;
     (void)pthread_mutex_unlock(&wal->lock);
     return status;
 }
@@ -134,7 +126,7 @@ void lw_want_durable(lw_wal *wal, uint64_t ticket)
 int lw_ticket_status(lw_wal *wal, uint64_t ticket, bool durable, lw_error *error)
 {
     if (wal->failed)
-        return fail_synced(wal, error);
+        return lw_fail_synced(wal, error);
     if (durable ? wal->durable_ticket >= ticket : wal->accepted_ticket >= ticket)
         return LW_OK;
     if (wal->closed)
@@ -227,7 +219,7 @@ static int seal(lw_wal *wal, lw_page *footer, lw_error *error)
     wait_for_turn(wal);
     if (LW_STEP(SYNC_SEALED))
         sync_once(wal);
-    status = wal->failed ? fail_synced(wal, error) : LW_OK;
+    status = wal->failed ? lw_fail_synced(wal, error) : LW_OK;
     (void)pthread_mutex_unlock(&wal->lock);
     return status;
 }
@@ -313,7 +305,7 @@ int lw_close_tail(lw_wal *wal, lw_error *error)
     char name[LW_NAME_SIZE];
     lw_segment *tail = wal->tail;
     if (wal->failed)
-        return fail_synced(wal, error);
+        return lw_fail_synced(wal, error);
     if (wal->mark_is_valid && !wal->mark_is_touched)
         return LW_OK;
     lw_segment_name_of(tail, name);
@@ -332,7 +324,8 @@ int lw_close_tail(lw_wal *wal, lw_error *error)
         return status;
     wal->failed = true;
     wal->failed_errno = failed;
-    return fail_synced(wal, error);
+    wal->failed_segment = tail->identity.number;
+    return lw_fail_synced(wal, error);
 }
 
 /* ---- the thread ---- */

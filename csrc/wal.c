@@ -290,7 +290,8 @@ static int check_durable(lw_wal *wal, uint64_t index, const lw_position *place, 
     bool same = now.segment == place->segment && now.offset == place->offset;
     return same || index <= boundary.index
                ? LW_OK
-               : lw_fail_index(error, LW_CONFLICT, index, "the entry was replaced before it was durable");
+               : lw_fail_index(error, LW_CONFLICT, index, "entry %llu was replaced before it was durable",
+                               (unsigned long long)index);
 }
 
 int lw_wal_durable_target(lw_wal *wal, uint64_t index, uint64_t *ticket, lw_position *place, lw_error *error)

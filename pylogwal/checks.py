@@ -230,6 +230,7 @@ def _entry_int(
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidEntryError(f"{where} is {_type_name(value)}, not an int", index=index)
     if not low <= value <= high:
+        index = value if index is None else index
         raise InvalidEntryError(f"{where} is {value}, not {low}..{high}", index=index)
     return int(value)
 

@@ -12,7 +12,13 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from pylogwal._core import ffi, lib
+try:
+    from pylogwal._core import ffi, lib
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "the C core, pylogwal._core, is not built: in the source tree run `make build`, or import "
+        "pylogwal from elsewhere, where it is installed"
+    ) from error
 from pylogwal.checks import U64_MAX, clamped_index
 from pylogwal.errors import (
     ClosedError,
@@ -111,13 +117,14 @@ def _error(path: str, error: Any) -> Exception:
         return MemoryError(detail)
     offset = error.offset if error.has_offset else None
     first = error.index if error.has_index else None
-    last = error.last_index if error.has_index and error.last_index != _UNKNOWN else None
+    is_one = bool(error.has_index) and error.index == error.last_index
+    last = error.last_index if is_one or (first and error.last_index != _UNKNOWN) else None
     return _ERRORS.get(error.status, WalError)(
         _message(path, file, offset, first, last, error.status, detail),
         path=path,
         file=file,
         offset=offset,
-        index=first if first == last else None,
+        index=first if is_one else None,
         errno=error.sys_errno or None,
         first_index=first,
         last_index=last,

@@ -67,8 +67,8 @@ class WalError(Exception):
         self.index = index
         # In the classes that are OSErrors too this is OSError's own slot, not the instance's dict.
         self.errno = errno
-        self.first_index = first_index
-        self.last_index = last_index
+        self.first_index = index if first_index is None else first_index
+        self.last_index = index if first_index is None else last_index
         if isinstance(self, OSError):
             _describe_to_the_system(self, errno, self.path)
 

@@ -11,7 +11,7 @@ import asyncio
 import os
 import threading
 from asyncio import get_running_loop
-from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -29,29 +29,27 @@ if TYPE_CHECKING:
 __all__ = ["WalLogStore", "open"]
 
 
-class _Opening:
-    """What `open` returns: awaited it is a store, entered it is a context that closes it."""
+class _Opening(Coroutine[Any, Any, "WalLogStore"]):
+    """What `open` returns: a coroutine that gives a store; entered, a context that closes it."""
 
-    def __init__(self, make_wal: Callable[[], Wal]) -> None:
-        self._make_wal = make_wal
+    def __init__(self, opening: Coroutine[Any, Any, WalLogStore]) -> None:
+        self._opening = opening
         self._store: WalLogStore | None = None
 
-    def __await__(self) -> Generator[Any, None, WalLogStore]:
-        return self._open().__await__()
+    def send(self, value: Any) -> Any:
+        return self._opening.send(value)
 
-    async def _open(self) -> WalLogStore:
-        opened: list[Wal] = []
-        opening = _in_thread(lambda: opened.append(self._make_wal()), opened)
-        try:
-            await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(lambda _: _close_late(opened))
-            raise
-        # Not the future's result, which asyncio would keep alive for a while.
-        return WalLogStore(opened.pop())
+    def throw(self, *exception: Any) -> Any:
+        return self._opening.throw(*exception)
+
+    def close(self) -> None:
+        self._opening.close()
+
+    def __await__(self) -> Generator[Any, None, WalLogStore]:
+        return self._opening.__await__()
 
     async def __aenter__(self) -> WalLogStore:
-        self._store = await self._open()
+        self._store = await self._opening
         return self._store
 
     async def __aexit__(
@@ -80,19 +78,30 @@ def open(
     `store = await pylogwal.open(path)`, or `async with pylogwal.open(path) as store:`, which closes
     it. Recovery runs in a thread. Raises what `Wal` raises, when awaited.
     """
-    return _Opening(
-        partial(
-            Wal,
-            path,
-            durability=durability,
-            sync_interval_ms=sync_interval_ms,
-            segment_bytes=segment_bytes,
-            max_entry_bytes=max_entry_bytes,
-            spare_segments=spare_segments,
-            create=create,
-            read_only=read_only,
-        )
+    make_wal = partial(
+        Wal,
+        path,
+        durability=durability,
+        sync_interval_ms=sync_interval_ms,
+        segment_bytes=segment_bytes,
+        max_entry_bytes=max_entry_bytes,
+        spare_segments=spare_segments,
+        create=create,
+        read_only=read_only,
     )
+    return _Opening(_opened(make_wal))
+
+
+async def _opened(make_wal: Callable[[], Wal]) -> WalLogStore:
+    opened: list[Wal] = []
+    opening = _in_thread(lambda: opened.append(make_wal()), opened)
+    try:
+        await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(lambda _: _close_late(opened))
+        raise
+    # Not the future's result, which asyncio would keep alive for a while.
+    return WalLogStore(opened.pop())
 
 
 def _in_thread(function: Callable[[], None], opened: Sequence[Wal] = ()) -> asyncio.Future[None]:
@@ -230,7 +239,6 @@ class WalLogStore(LogStore, MetaStore):
         return waker.when(ticket, future, durable=self._batch_mode or hard_state is not None)
 
     async def truncate(self, from_index: int) -> None:
-        """See `LogStore`."""
         await self._written(self._wal.accept_truncate, from_index, durable=self._batch_mode)
 
     async def replace_range(self, from_index: int, new_entries: Iterable[Entry]) -> None:
@@ -244,11 +252,9 @@ class WalLogStore(LogStore, MetaStore):
         await self._written(self._wal.accept_purge, cutoff, durable=True)
 
     async def reset(self) -> None:
-        """See `LogStore`."""
         await self._written(self._wal.accept_reset, durable=True)
 
     async def flush_async(self) -> None:
-        """See `LogStore`."""
         if self._wal.read_only:
             self._wal.flush()
         else:
@@ -259,7 +265,6 @@ class WalLogStore(LogStore, MetaStore):
         self._wal.flush()
 
     async def save_hard_state_async(self, state: HardState, *, sync: bool = True) -> None:
-        """See `MetaStore`."""
         await self._written(self._wal.accept_hard_state, state, durable=sync)
 
     def save_hard_state(self, state: HardState, *, sync: bool = True) -> None:
@@ -282,11 +287,9 @@ class WalLogStore(LogStore, MetaStore):
     # -- reading ---------------------------------------------------------------------------------
 
     async def entry(self, index: int) -> Entry | None:
-        """See `LogStore`."""
         return self._core.entry(index)
 
     def get_entries(self, first: int, last: int, max_bytes: int | None = None) -> list[Entry]:
-        """See `LogStore`."""
         return self._wal.get_entries(first, last, max_bytes)
 
     def term(self, index: int) -> int | None:
@@ -298,7 +301,6 @@ class WalLogStore(LogStore, MetaStore):
         return self._wal.first_index()
 
     def last_index(self) -> int:
-        """See `LogStore`."""
         return self._core.last_index()
 
     def durable_index(self) -> int:
@@ -306,15 +308,12 @@ class WalLogStore(LogStore, MetaStore):
         return self._wal.durable_index()
 
     def is_write_durable(self) -> bool:
-        """See `LogStore`."""
         return self._wal.is_write_durable()
 
     def load_purge_boundary(self) -> LogId | None:
-        """See `LogStore`."""
         return self._wal.load_purge_boundary()
 
     def load_hard_state(self) -> HardState | None:
-        """See `MetaStore`."""
         return self._wal.load_hard_state()
 
     async def refresh(self) -> None:

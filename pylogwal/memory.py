@@ -347,9 +347,11 @@ class MemoryWal:
 
     def term(self, index: int) -> int | None:
         """The term at `index`: of an entry, or of the boundary; 0 at index 0; None if unknown."""
-        index = clamped_index(index)
+        clamped = clamped_index(index)
         with self._lock:
             self._check_open()
+            if clamped != index:
+                return None
             if index == 0:
                 return 0
             if self._boundary is not None and index == self._boundary.index:
@@ -492,19 +494,15 @@ class MemoryLogStore(LogStore, MetaStore):
         await self.submit(entries, hard_state)
 
     async def entry(self, index: int) -> Entry | None:
-        """See `LogStore`."""
         return self._wal.entry(index)
 
     def get_entries(self, first: int, last: int, max_bytes: int | None = None) -> list[Entry]:
-        """See `LogStore`."""
         return self._wal.get_entries(first, last, max_bytes)
 
     async def purge(self, cutoff: LogId) -> None:
-        """See `LogStore`."""
         self._wal.purge(cutoff)
 
     async def truncate(self, from_index: int) -> None:
-        """See `LogStore`."""
         self._wal.truncate(from_index)
 
     async def replace_range(self, from_index: int, new_entries: Iterable[Entry]) -> None:
@@ -512,19 +510,15 @@ class MemoryLogStore(LogStore, MetaStore):
         self._wal.replace_range(from_index, new_entries)
 
     async def reset(self) -> None:
-        """See `LogStore`."""
         self._wal.reset()
 
     def is_write_durable(self) -> bool:
-        """See `LogStore`."""
         return self._wal.is_write_durable()
 
     def flush(self) -> None:
-        """See `LogStore`."""
         self._wal.flush()
 
     async def flush_async(self) -> None:
-        """See `LogStore`."""
         self._wal.flush()
 
     def first_index(self) -> int:
@@ -532,7 +526,6 @@ class MemoryLogStore(LogStore, MetaStore):
         return self._wal.first_index()
 
     def last_index(self) -> int:
-        """See `LogStore`."""
         return self._wal.last_index()
 
     def durable_index(self) -> int:
@@ -548,19 +541,15 @@ class MemoryLogStore(LogStore, MetaStore):
         self._wal.wait_durable(index)
 
     def load_purge_boundary(self) -> LogId | None:
-        """See `LogStore`."""
         return self._wal.load_purge_boundary()
 
     def save_hard_state(self, state: HardState, *, sync: bool = True) -> None:
-        """See `MetaStore`."""
         self._wal.save_hard_state(state, sync=sync)
 
     async def save_hard_state_async(self, state: HardState, *, sync: bool = True) -> None:
-        """See `MetaStore`."""
         self._wal.save_hard_state(state, sync=sync)
 
     def load_hard_state(self) -> HardState | None:
-        """See `MetaStore`."""
         return self._wal.load_hard_state()
 
     async def refresh(self) -> None:

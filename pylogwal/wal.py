@@ -292,7 +292,7 @@ class Wal:
 
     def term(self, index: int) -> int | None:
         """The term at `index`: of an entry, or of the boundary; 0 at index 0; None if unknown."""
-        return self.core.term(clamped_index(index))
+        return None if clamped_index(index) != index else self.core.term(index)
 
     def first_index(self) -> int:
         """Index of the first entry, or `last_index() + 1` where none is held. The number of entries
@@ -376,7 +376,10 @@ class Wal:
 
     def __del__(self) -> None:
         if getattr(self, "_open", False) and self.core.owned_here():
-            warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=1)
+            # The source, whose allocation tracemalloc shows, is not the log: a warning that is kept
+            # would keep the lock.
+            message = f"{self!r} was never closed"
+            warnings.warn(message, ResourceWarning, source=self.path, stacklevel=1)
 
 
 def _checked_path(path: str | os.PathLike[str]) -> str:

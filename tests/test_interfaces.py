@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Iterable
 from pathlib import Path
@@ -97,6 +98,16 @@ def test_the_log_in_memory_has_every_call_of_the_log_on_disk() -> None:
 
 def test_open_shows_the_options_of_the_log() -> None:
     assert inspect.signature(pylogwal.open).parameters == inspect.signature(Wal).parameters
+
+
+async def test_open_gives_a_coroutine(tmp_path: Path) -> None:
+    async with await asyncio.create_task(pylogwal.open(tmp_path / "log")) as store:
+        assert store.last_index() == 0
+    opening = pylogwal.open(tmp_path / "log")
+    await (await opening).aclose()
+    with pytest.raises(RuntimeError, match="reuse"):
+        await opening
+    pylogwal.open(tmp_path / "log").close()
 
 
 async def test_a_refresh_shows_the_store_in_memory_as_it_is() -> None:

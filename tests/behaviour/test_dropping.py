@@ -45,9 +45,10 @@ def test_a_handle_that_is_dropped_lets_go_of_everything(tmp_path: Path) -> None:
     wal = Wal(tmp_path, **OPTIONS)
     wal.persist_entries(run(1, 5))
     assert thread_count() == threads + 2
-    with pytest.warns(ResourceWarning, match="never closed"):
+    with pytest.warns(ResourceWarning, match="never closed") as kept:
         del wal
     assert_nothing_is_held(tmp_path, threads, before)
+    assert len(kept) == 1
 
 
 def test_a_handle_in_a_cycle_lets_go_when_it_is_collected(tmp_path: Path) -> None:

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 from stores import Store, Stores, every_mode_on_disk, refused, run, state_of
 
-from pylogwal import Entry, EntryTooLargeError, HardState, InvalidEntryError, LogId
+from pylogwal import (
+    ConflictError,
+    Entry,
+    EntryTooLargeError,
+    HardState,
+    InvalidEntryError,
+    LogId,
+)
 
 BAD_ENTRIES = {
     "index 0": Entry(0, 1),
@@ -64,6 +71,28 @@ async def test_a_batch_that_is_not_a_run_is_refused(store: Store, batch: list[En
         await store.persist_entries(batch)
     with refused(store, InvalidEntryError):
         await store.replace_range(batch[0].index, batch)
+
+
+@pytest.mark.parametrize(
+    ("bad", "kind"),
+    [
+        (Entry(0, 1), InvalidEntryError),
+        (Entry(2**64 - 1, 1), InvalidEntryError),
+        (Entry(2**64, 1), InvalidEntryError),
+        (Entry(9, 1), InvalidEntryError),
+        (Entry(4, 0), InvalidEntryError),
+        (Entry(2, 1), ConflictError),
+    ],
+    ids=["zero", "the highest", "beyond", "gap", "descending term", "conflict"],
+)
+async def test_an_error_about_an_entry_names_it(
+    store: Store, bad: Entry, kind: type[InvalidEntryError]
+) -> None:
+    await store.persist_entries(run(1, 3))
+    with refused(store, kind, match=rf"\b{bad.index}\b") as raised:
+        await store.persist_entries([bad])
+    error: Any = raised.value
+    assert (error.index, error.first_index, error.last_index) == 3 * (bad.index,)
 
 
 @pytest.mark.parametrize("batch", [None, 5, Entry(1, 1), "entries"], ids=repr)

@@ -279,6 +279,9 @@ async def test_openraft_try_get_log_entry(store: Store) -> None:
 async def test_openraft_get_log_id(store: Store) -> None:
     await feed_11(store)
     await store.purge(LogId(4, 1))
+    assert store.term(0) == 0
+    assert store.term(-1) is None
+    assert store.term(2**64) is None
     assert store.term(1) is None
     assert store.term(5) == 1
     assert store.term(11) == 1

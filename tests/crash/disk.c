@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "error.h"
 #include "sim.h"
 
 enum { MAX_FILES = 96, MAX_SIZE = 512 * 1024, SECTORS = MAX_SIZE / DISK_SECTOR, MAX_CHANGES = 256, PAGE = 4096 };
@@ -908,10 +909,10 @@ uint64_t disk_checksum(void)
 }
 
 /* The core's other way in; nothing here uses it. */
-int lw_fs_posix(const char *path, bool create, lw_fs **out)
+int lw_fs_posix(const char *path, bool create, lw_fs **out, lw_error *error)
 {
     (void)path;
     (void)create;
     *out = NULL;
-    return ENOSYS;
+    return lw_fail_errno(error, ENOSYS, NULL, "no disk but the simulated one");
 }
