@@ -200,7 +200,7 @@ def add_bench(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--seconds", metavar="S", type=_seconds, default=2.0, help="for each row (default 2)"
     )
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="JSON: one object")
     parser.set_defaults(run=_run)
 
 

@@ -94,7 +94,7 @@ class _Version(argparse.Action):
 def _add_reader(subparsers: Subparsers, name: str, text: str) -> argparse.ArgumentParser:
     parser = subparsers.add_parser(name, help=text, description=text)
     parser.add_argument("directory", metavar="DIR", type=_directory, help="the log's directory")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="JSON; dump: a line an entry")
     return parser
 
 
@@ -365,10 +365,9 @@ def _print_report(report: dict[str, Any], damage: list[Damage]) -> None:
     for item in damage:
         print(f"damaged: {item}")
     if "segments" in report:
-        print(
-            "verified {entries:,} entries of {first_index}..{last_index}, {payload_bytes:,} bytes "
-            "of payload, segments: {segments}, {seconds:.2f} s".format(**report)
-        )
+        where = " of {first_index}..{last_index}" if report["entries"] else ""
+        counts = "{payload_bytes:,} bytes of payload, segments: {segments}, {seconds:.2f} s"
+        print(f"verified {{entries:,}} entries{where}, {counts}".format(**report))
     else:
         print(f"cannot be opened: {damage[0].message}")
     if not damage:

@@ -50,7 +50,7 @@ async def run_python(session: str) -> None:
 def run_commands(session: str, capsys: pytest.CaptureFixture[str]) -> None:
     for part in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
         command, _, expected = part.partition("\n")
-        program, *arguments = shlex.split(command)
+        program, *arguments = shlex.split(command, comments=True)
         assert program == "pylogwal"
         assert cli.main(arguments) == 0
         assert capsys.readouterr().out == expected
