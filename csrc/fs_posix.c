@@ -330,14 +330,14 @@ static void posix_destroy(lw_fs *fs)
 
 /* The directory's own name is durable when its parent is synced. Where the parent may not be read, that is the
  * business of whoever made the directory. */
-static int sync_parent(int directory)
+static int sync_parent(int directory, lw_error *error)
 {
     int parent = open_at(directory, "..", O_RDONLY | O_DIRECTORY);
     if (parent < 0)
-        return errno == EACCES ? 0 : errno;
+        return errno == EACCES ? LW_OK : lw_fail_errno(error, errno, NULL, "cannot open the parent directory");
     int failed = sync_descriptor(parent);
     (void)close(parent);
-    return failed;
+    return failed ? lw_fail_sync(error, failed, NULL, "the name of the directory could not be synced") : LW_OK;
 }
 
 static int open_directory(const char *path, bool create, int *directory, lw_error *error)
@@ -348,11 +348,10 @@ static int open_directory(const char *path, bool create, int *directory, lw_erro
     if (*directory < 0)
         return lw_fail_errno(error, errno, NULL, errno == ENOENT ? "there is no such directory" : "cannot open the directory");
     bool is_new = create && faccessat(*directory, "LOCK", F_OK, 0) != 0;
-    int failed = is_new ? sync_parent(*directory) : 0;
-    if (!failed)
-        return LW_OK;
-    (void)close(*directory);
-    return lw_fail_sync(error, failed, NULL, "the name of the directory could not be synced");
+    int status = is_new ? sync_parent(*directory, error) : LW_OK;
+    if (status != LW_OK)
+        (void)close(*directory);
+    return status;
 }
 
 int lw_fs_posix(const char *path, bool create, lw_fs **out, lw_error *error)

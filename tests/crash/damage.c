@@ -113,12 +113,12 @@ static void *look(void *argument)
 
 static void *life_until_sealed(void *argument)
 {
+    lw_error error;
     (void)argument;
     (void)session_open();
-    for (int i = 0; i < 5; i++)
-        (void)step_persist_sized(s.model.now.next, s.term, 1, 3000);
     while (lw_wal_segments(s.wal, NULL, 0) < 2)
-        (void)step_persist_sized(s.model.now.next, s.term, 1, 3000);
+        if (step_persist_sized(s.model.now.next, s.term, 1, 3000) == LW_PENDING)
+            (void)lw_wal_wait(s.wal, s.ticket, 0, -1, &error);
     return NULL;
 }
 
