@@ -98,7 +98,7 @@ async def _opened(make_wal: Callable[[], Wal]) -> WalLogStore:
     try:
         await asyncio.shield(opening)
     except asyncio.CancelledError:
-        opening.add_done_callback(lambda _: _close_late(opened))
+        opening.add_done_callback(lambda _: _close_late(opening, opened))
         raise
     # Not the future's result, which asyncio would keep alive for a while.
     return WalLogStore(opened.pop())
@@ -135,8 +135,9 @@ def _in_thread(function: Callable[[], None], opened: Sequence[Wal] = ()) -> asyn
     return future
 
 
-def _close_late(opened: list[Wal]) -> None:
+def _close_late(opening: asyncio.Future[None], opened: list[Wal]) -> None:
     """The await of an open was cancelled: what it opened is closed again."""
+    opening.exception()  # nobody else asks for it
     while opened:
         _in_thread(opened.pop().close)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -83,6 +84,7 @@ class Waker:
 
     def __del__(self) -> None:
         if not self._released:
+            self._released = True  # a finalizer that runs later may close the store
             self._durable.forget()
             self._accepted.forget()
             self._core.unsubscribe(self._write)
@@ -92,10 +94,17 @@ class Waker:
 
 def _tell_all(waits: Any) -> BaseException | None:
     """Whatever a task lets out meanwhile, the others hear. Returns the last of it."""
+    last = None
+    while (ended := _settle(waits)) is not None:
+        last = ended
+    return last
+
+
+def _settle(waits: Any) -> BaseException | None:
     try:
         waits.settle()
     except BaseException as ended:
-        return _tell_all(waits) or ended
+        return ended
     return None
 
 
@@ -176,9 +185,11 @@ class _Waits:
         try:
             with contextlib.suppress(BlockingIOError):
                 os.read(descriptor, 4096)
-        finally:  # whatever the handler of a signal raises
             self.settle()
             others.settle()
+        except BaseException:  # whatever the handler of a signal raises, the loop calls again
+            os.write(self._descriptor, (1).to_bytes(8, sys.byteorder))
+            raise
 
     def settle(self) -> None:
         while self._waiting:

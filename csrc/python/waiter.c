@@ -168,6 +168,7 @@ static PyObject *waiter_cancel(PyObject *self, PyObject *const *arguments, Py_ss
     if (one->state != WAITING)
         Py_RETURN_FALSE;
     one->state = CANCELLED;
+    Py_CLEAR(one->outcome); /* of a write that is just being told */
     if (count + (names == NULL ? 0 : PyTuple_Size(names)) > 0 && arguments[0] != Py_None) {
         Py_INCREF(arguments[0]);
         one->outcome = arguments[0];

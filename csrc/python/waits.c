@@ -154,7 +154,7 @@ static void end_turn_soon(waits *all)
     if (all->turn_ends)
         return;
     all->turn_ends = call_own_soon(all, "end_turn");
-    if (!all->turn_ends)
+    if (!all->turn_ends && all->count > 0) /* what the loop ran may have dropped the store */
         ask(all);
 }
 
@@ -186,11 +186,15 @@ static PyObject *waits_end_turn(PyObject *self, PyObject *nothing)
     Py_RETURN_NONE;
 }
 
-static bool is_usable(const waits *all)
+/* Made first: to make an object may run finalizers, and these close the store. */
+static waiter *new_usable_waiter(const waits *all, PyObject *future)
 {
-    if (all->binding == NULL)
-        PyErr_SetString(PyExc_RuntimeError, "the store is gone");
-    return all->binding != NULL;
+    waiter *one = lw_new_waiter(all->loop, future == Py_None ? NULL : future);
+    if (one == NULL || all->binding != NULL)
+        return one;
+    Py_DECREF((PyObject *)one);
+    PyErr_SetString(PyExc_RuntimeError, "the store is gone");
+    return NULL;
 }
 
 /* submit(entries, future) -> what to await; or NotImplemented, as csrc/python/entries.c has it. */
@@ -199,9 +203,9 @@ static PyObject *waits_submit(PyObject *self, PyObject *const *arguments, Py_ssi
     waits *all = (waits *)self;
     uint64_t ticket = 0;
     int status = LW_OK;
-    if (!lw_has_count(count, 2) || !is_usable(all))
+    if (!lw_has_count(count, 2))
         return NULL;
-    waiter *one = lw_new_waiter(all->loop, arguments[1] == Py_None ? NULL : arguments[1]);
+    waiter *one = new_usable_waiter(all, arguments[1]);
     if (one == NULL)
         return NULL;
     lw_batch batch = {.operation = LW_PERSIST};
@@ -220,12 +224,12 @@ static PyObject *waits_submit(PyObject *self, PyObject *const *arguments, Py_ssi
 static PyObject *waits_add(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
     waits *all = (waits *)self;
-    if (!lw_has_count(count, 3) || !is_usable(all))
+    if (!lw_has_count(count, 3))
         return NULL;
     uint64_t ticket = PyLong_AsUnsignedLongLong(arguments[0]);
     if (ticket == (uint64_t)-1 && PyErr_Occurred())
         return NULL;
-    waiter *one = lw_new_waiter(all->loop, arguments[2] == Py_None ? NULL : arguments[2]);
+    waiter *one = new_usable_waiter(all, arguments[2]);
     if (one == NULL)
         return NULL;
     append(all, one, ticket, arguments[1] == Py_True);
@@ -339,8 +343,9 @@ static PyObject *waits_listen(PyObject *self, PyObject *listening)
 {
     waits *all = (waits *)self;
     all->again = false;
-    if (all->telling && all->binding != NULL && !listen_within(all, listening))
-        return NULL;
+    /* Once more where the handler of a signal raised: without it the loop would hear nothing, and call for ever. */
+    for (int tries = 0; tries < 2 && all->telling && all->binding != NULL && !listen_within(all, listening); tries++)
+        keep_raised(all);
     return settle(all);
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,40 @@ def test_a_handle_that_is_dropped_lets_go_of_everything(tmp_path: Path) -> None:
         del wal
     assert_nothing_is_held(tmp_path, threads, before)
     assert len(kept) == 1
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_store_that_a_finalizer_closes_lets_go_of_its_own_descriptors_only(
+    tmp_path: Path,
+) -> None:
+    """The collector runs the finalizers of a cycle in any order."""
+    loop = asyncio.new_event_loop()
+    files: list[int] = []
+
+    class Owner:
+        def __init__(self, store: WalLogStore) -> None:
+            self.store = store
+            self.cycle = self
+
+        def __del__(self) -> None:
+            loop.run_until_complete(self.close())
+
+        async def close(self) -> None:
+            await asyncio.sleep(0.01)  # what the store's own finalizer asked the loop to do
+            files.extend(os.open(tmp_path, os.O_RDONLY) for _ in range(4))
+            await self.store.aclose()
+
+    async def own() -> None:
+        store = await pylogwal.open(tmp_path / "log")
+        await store.persist_entries(run(1, 5))
+        Owner(store)
+
+    loop.run_until_complete(own())
+    let_go()
+    assert len(files) == 4
+    for file in files:
+        os.close(file)
+    loop.close()
 
 
 def test_a_handle_in_a_cycle_lets_go_when_it_is_collected(tmp_path: Path) -> None:
