@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import gc
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -94,12 +96,18 @@ def test_tasks_that_end_the_loop_as_the_store_closes_keep_nothing_from_the_other
 class Interrupted(asyncio.SelectorEventLoop):
     """A signal comes while this has a method of the log's called soon; its handler raises."""
 
-    strikes_at: str | None = None
+    def __init__(self) -> None:
+        super().__init__()
+        self.strikes_at: str | None = None
+        self.stores: list[WalLogStore] = []
+        """What the handler drops."""
 
     def call_soon(self, callback: Any, *arguments: Any, **named: Any) -> Any:
         handle = super().call_soon(callback, *arguments, **named)
         if getattr(callback, "__name__", "") == self.strikes_at:
             self.strikes_at = None
+            self.stores.clear()
+            gc.collect()
             raise KeyboardInterrupt
         return handle
 
@@ -127,6 +135,30 @@ def test_an_interrupt_is_raised_and_keeps_no_write_from_being_told(
     loop.run_until_complete(all_told(interrupted))
     loop.run_until_complete(all_told(write()))
     loop.run_until_complete(store.aclose())
+    loop.close()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_the_handler_of_a_signal_may_drop_the_store(tmp_path: Path) -> None:
+    loop = Interrupted()
+
+    async def write_and_drop() -> None:
+        stores = loop.stores = [await opened(tmp_path)]
+        await asyncio.gather(*(stores[0].submit(run(index, index)) for index in range(1, 41)))
+        done = stores[0].submit(run(41, 41))
+        await asyncio.sleep(0)
+        tasks = [asyncio.ensure_future(stores[0].persist_entries(run(42, 42))) for _ in range(2)]
+        await asyncio.sleep(0)
+        loop.strikes_at = "end_turn"
+        for task in tasks:
+            task.cancel()
+        del done, task, tasks
+        while stores:
+            await asyncio.sleep(0.001)
+
+    with contextlib.suppress(KeyboardInterrupt):
+        loop.run_until_complete(write_and_drop())
+    assert loop.stores == []
     loop.close()
 
 
