@@ -144,17 +144,20 @@ def test_the_handler_of_a_signal_may_drop_the_store(tmp_path: Path) -> None:
 
     async def write_and_drop() -> None:
         stores = loop.stores = [await opened(tmp_path)]
-        await asyncio.gather(*(stores[0].submit(run(index, index)) for index in range(1, 41)))
-        done = stores[0].submit(run(41, 41))
-        await asyncio.sleep(0)
-        tasks = [asyncio.ensure_future(stores[0].persist_entries(run(42, 42))) for _ in range(2)]
-        await asyncio.sleep(0)
-        loop.strikes_at = "end_turn"
-        for task in tasks:
-            task.cancel()
-        del done, task, tasks
-        while stores:
-            await asyncio.sleep(0.001)
+        for first in range(1, 50 * 42, 42):  # most often the first time
+            crowd = [stores[0].submit(run(index, index)) for index in range(first, first + 40)]
+            await asyncio.gather(*crowd)
+            done = stores[0].submit(run(first + 40, first + 40))
+            await asyncio.sleep(0)
+            last = run(first + 41, first + 41)
+            tasks = [asyncio.ensure_future(stores[0].persist_entries(last)) for _ in range(2)]
+            await asyncio.sleep(0)
+            loop.strikes_at = "end_turn"
+            for task in tasks:
+                task.cancel()
+            del crowd, done, task, tasks
+            await asyncio.sleep(0.01)
+            loop.strikes_at = None
 
     with contextlib.suppress(KeyboardInterrupt):
         loop.run_until_complete(write_and_drop())
