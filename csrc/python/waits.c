@@ -112,11 +112,11 @@ static void ask(waits *all)
     lw_wal_arm(all->binding->wal, all->descriptor, all->tail->ticket, all->durable);
 }
 
-/* One of the queue's own methods, in the loop's next turn. False, with an exception, where that failed. */
-static bool call_method_soon(waits *all, const char *name)
+/* One of the queue's own methods, in the loop's next turn; NULL: without an argument. False, with an exception, where that failed. */
+static bool call_method_soon(waits *all, const char *name, PyObject *argument)
 {
     PyObject *method = PyObject_GetAttrString((PyObject *)all, name);
-    PyObject *handle = method == NULL ? NULL : lw_call_soon(all->loop, method, NULL, NULL);
+    PyObject *handle = method == NULL ? NULL : lw_call_soon(all->loop, method, argument, NULL);
     Py_XDECREF(method);
     Py_XDECREF(handle);
     return handle != NULL;
@@ -142,7 +142,7 @@ static bool call_own_soon(waits *all, const char *name)
 {
     PyObject *type, *value, *traceback;
     PyErr_Fetch(&type, &value, &traceback);
-    bool queued = call_method_soon(all, name);
+    bool queued = call_method_soon(all, name, NULL);
     if (!queued)
         keep_raised(all);
     PyErr_Restore(type, value, traceback);
@@ -349,18 +349,6 @@ static PyObject *waits_listen(PyObject *self, PyObject *listening)
     return settle(all);
 }
 
-static PyObject *listen_soon(waits *all, PyObject *descriptor, PyObject *others)
-{
-    PyObject *listening = PyTuple_Pack(2, descriptor, others);
-    PyObject *method = PyObject_GetAttrString((PyObject *)all, "listen");
-    PyObject *handle = NULL;
-    if (listening != NULL && method != NULL)
-        handle = lw_call_soon(all->loop, method, listening, NULL);
-    Py_XDECREF(listening);
-    Py_XDECREF(method);
-    return handle;
-}
-
 /* woken(descriptor, others): the core has told by the descriptor, from which `others` hear as well. */
 static PyObject *waits_woken(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
 {
@@ -371,12 +359,12 @@ static PyObject *waits_woken(PyObject *self, PyObject *const *arguments, Py_ssiz
     long descriptor = PyLong_AsLong(arguments[0]);
     if (descriptor == -1 && PyErr_Occurred())
         return NULL;
-    PyObject *handle = listen_soon(all, arguments[0], arguments[1]);
-    if (handle == NULL)
+    PyObject *listening = PyTuple_Pack(2, arguments[0], arguments[1]);
+    all->again = listening != NULL && call_method_soon(all, "listen", listening);
+    Py_XDECREF(listening);
+    if (!all->again)
         return NULL;
-    Py_DECREF(handle);
-    all->again = true;
-    if (((waits *)arguments[1])->count > 0 && !call_method_soon((waits *)arguments[1], "tell"))
+    if (((waits *)arguments[1])->count > 0 && !call_method_soon((waits *)arguments[1], "tell", NULL))
         return NULL;
     /* Read only now: until then the loop calls again, whatever the handler of a signal raises. */
     if (read((int)descriptor, ignored, sizeof ignored) < 0)

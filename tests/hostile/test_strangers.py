@@ -90,6 +90,7 @@ def test_a_newer_version_is_said_to_be_one(tmp_path: Path, make: Callable[[Path]
             needed = name == segments_of(log.files)[-1] or start != 4096
             if needed:
                 error = refused(path, UnsupportedFormatError, "newer version")
+                assert name in str(error)
                 assert error.file == name
 
 
