@@ -34,7 +34,7 @@ static void append(lw_wal *wal, uint64_t count, uint64_t batch_count, int durabl
         for (uint64_t i = 0; i < batch_count; i++)
             entries[i] = (lw_entry){.index = next + i, .term = 1, .payload = payload, .size = PAYLOAD};
         lw_batch batch = {.operation = LW_PERSIST, .entries = entries, .count = batch_count};
-        check(lw_wal_submit(wal, &batch, LW_WAIT, &ticket, &error));
+        check(lw_wal_submit(wal, &batch, LW_QUEUE, &ticket, &error));
         if (durable)
             check(lw_wal_wait(wal, ticket, 1, -1, &error));
     }
@@ -84,7 +84,7 @@ int main(int argument_count, char **arguments)
             uint64_t ticket;
             lw_entry entry = {.index = 11 + i, .term = 1, .payload = what, .size = 7};
             lw_batch batch = {.operation = LW_PERSIST, .entries = &entry, .count = 1};
-            check(lw_wal_submit(wal, &batch, LW_WAIT, &ticket, &error));
+            check(lw_wal_submit(wal, &batch, LW_QUEUE, &ticket, &error));
             check(lw_wal_wait(wal, ticket, 1, -1, &error));
         }
         say("end\n");

@@ -472,14 +472,14 @@ static void cut_durable_index(lw_wal *wal, uint64_t last)
         wal->durable_floor = wal->syncing_floor = 0;
 }
 
-static void publish_control(lw_wal *wal, const plan *p, uint64_t ticket)
+static void publish_control(lw_wal *wal, const plan *p)
 {
     lw_bounds *bounds = &wal->state.bounds;
     bool drops_all = p->control == LW_RESET_FRAME || (p->control == LW_PURGE_FRAME && p->purges_all);
     if (drops_all || p->control == LW_TRUNCATE_FRAME) {
         uint64_t from = drops_all ? 0 : p->cut_from;
         lw_segment_cut(wal->tail, from);
-        lw_index_truncate(&wal->index, from, ticket);
+        lw_index_truncate(&wal->index, from);
     }
     if (p->control == LW_TRUNCATE_FRAME)
         lw_bounds_truncate(bounds, p->cut_from, p->term_before);
@@ -487,7 +487,7 @@ static void publish_control(lw_wal *wal, const plan *p, uint64_t ticket)
         lw_bounds_purge(bounds, p->cutoff, p->purges_all);
     else
         lw_bounds_reset(bounds);
-    lw_index_purge(&wal->index, bounds->first, ticket);
+    lw_index_purge(&wal->index, bounds->first);
     if (LW_STEP(CUT_DURABLE_INDEX) && (drops_all || p->control == LW_TRUNCATE_FRAME))
         cut_durable_index(wal, drops_all ? 0 : bounds->next - 1);
 }
@@ -511,7 +511,7 @@ static void publish_entries(lw_wal *wal, const plan *p, const writing *w)
 static void publish(lw_wal *wal, const plan *p, const writing *w, uint64_t ticket)
 {
     if (p->control != 0)
-        publish_control(wal, p, ticket);
+        publish_control(wal, p);
     publish_entries(wal, p, w);
     if (p->hard_state != NULL) {
         wal->state.has_hard_state = true;
@@ -531,15 +531,30 @@ static void publish(lw_wal *wal, const plan *p, const writing *w, uint64_t ticke
         (void)pthread_cond_signal(&wal->keeper_work);
 }
 
+/* With accept_lock held: only writers change the index, so it is copied without `lock`. */
+static int reserve_run(lw_wal *wal)
+{
+    lw_index grown;
+    if (lw_index_has_room(&wal->index))
+        return LW_OK;
+    if (lw_index_grown(&wal->index, &grown) != LW_OK)
+        return LW_NO_MEMORY;
+    (void)pthread_mutex_lock(&wal->lock);
+    lw_index before = wal->index;
+    wal->index = grown;
+    (void)pthread_mutex_unlock(&wal->lock);
+    lw_index_free(&before);
+    return LW_OK;
+}
+
 static int reserve_index(lw_wal *wal, const plan *p, lw_error *error)
 {
-    if (wal->tail->index_capacity - wal->tail->index_count >= p->count && wal->index.count < wal->index.capacity)
-        return LW_OK;
-    (void)pthread_mutex_lock(&wal->lock);
-    int status = lw_segment_reserve(wal->tail, p->count);
-    if (status == LW_OK)
-        status = lw_index_reserve(&wal->index);
-    (void)pthread_mutex_unlock(&wal->lock);
+    int status = reserve_run(wal);
+    if (status == LW_OK && wal->tail->index_capacity - wal->tail->index_count < p->count) {
+        (void)pthread_mutex_lock(&wal->lock);
+        status = lw_segment_reserve(wal->tail, p->count);
+        (void)pthread_mutex_unlock(&wal->lock);
+    }
     return status == LW_OK ? LW_OK : lw_fail_errno(error, ENOMEM, NULL, "the index");
 }
 

@@ -37,6 +37,9 @@ struct lw_fs {
     /* Reserves blocks for [offset, offset + size) and fills them with zeros, so that a later sync of stores writes no
      * metadata; the file grows where it is shorter. On failure it should be as long as before, and may be longer. */
     int (*allocate)(lw_fs *, lw_file *, uint64_t offset, uint64_t size);
+    /* Reserves blocks alone, and writes no byte: what was not written reads as zeros. 0 only where all blocks are really there;
+     * EOPNOTSUPP where the file system cannot do that. The file grows where it is shorter; on failure it is as long as before. */
+    int (*reserve)(lw_fs *, lw_file *, uint64_t offset, uint64_t size);
     int (*map)(lw_fs *, lw_file *, uint64_t size, bool writable, uint8_t **base);
     void (*unmap)(lw_fs *, uint8_t *base, uint64_t size);
     /* A hint: [0, size) is about to be read in order, once. */

@@ -174,6 +174,34 @@ static int posix_allocate(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t si
     return failed;
 }
 
+static int posix_reserve(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t size)
+{
+#if defined(__linux__)
+    uint64_t before;
+    int failed = posix_size(fs, file, &before);
+    if (failed)
+        return failed;
+    /* The system call itself: posix_fallocate writes where the file system cannot allocate. */
+    while (fallocate(file->descriptor, 0, (off_t)offset, (off_t)size) != 0) {
+        failed = errno;
+        if (failed == EINTR)
+            continue;
+        if (before < offset + size) {
+            int ignored = ftruncate(file->descriptor, (off_t)before);
+            (void)ignored;
+        }
+        return failed == ENOSYS ? EOPNOTSUPP : failed;
+    }
+    return 0;
+#else
+    (void)fs;
+    (void)file;
+    (void)offset;
+    (void)size;
+    return EOPNOTSUPP;
+#endif
+}
+
 static int posix_map(lw_fs *fs, lw_file *file, uint64_t size, bool writable, uint8_t **base)
 {
     (void)fs;
@@ -369,6 +397,7 @@ int lw_fs_posix(const char *path, bool create, lw_fs **out, lw_error *error)
         .close = posix_close,
         .size = posix_size,
         .allocate = posix_allocate,
+        .reserve = posix_reserve,
         .map = posix_map,
         .unmap = posix_unmap,
         .will_read = posix_will_read,

@@ -3,73 +3,105 @@
 #include <stdlib.h>
 #include <string.h>
 
+int lw_index_grown(const lw_index *index, lw_index *grown)
+{
+    size_t capacity = index->count < 8 ? 16 : index->count * 2;
+    lw_run *memory = malloc(capacity * sizeof *memory);
+    if (memory == NULL)
+        return LW_NO_MEMORY;
+    if (index->count > 0)
+        memcpy(memory, lw_index_runs(index), index->count * sizeof *memory);
+    *grown = (lw_index){memory, 0, index->count, capacity};
+    return LW_OK;
+}
+
 int lw_index_reserve(lw_index *index)
 {
-    if (index->count < index->capacity)
+    lw_index grown;
+    if (lw_index_has_room(index))
         return LW_OK;
-    size_t capacity = index->capacity == 0 ? 16 : index->capacity * 2;
-    lw_run *runs = realloc(index->runs, capacity * sizeof *runs);
-    if (runs == NULL)
+    if (lw_index_grown(index, &grown) != LW_OK)
         return LW_NO_MEMORY;
-    index->runs = runs;
-    index->capacity = capacity;
+    free(index->memory);
+    *index = grown;
     return LW_OK;
+}
+
+/* How many runs lie wholly before `wanted`. */
+static size_t runs_before(const lw_index *index, uint64_t wanted)
+{
+    const lw_run *runs = lw_index_runs(index);
+    size_t low = 0;
+    size_t high = index->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (runs[middle].next <= wanted)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
 }
 
 void lw_index_append(lw_index *index, lw_segment *segment, uint64_t first, uint64_t next)
 {
     if (first == next)
         return;
-    lw_run *last = index->count == 0 ? NULL : &index->runs[index->count - 1];
-    if (last != NULL && last->segment == segment)
-        last->next = next;
-    else
-        index->runs[index->count++] = (lw_run){segment, first, next};
-}
-
-void lw_index_truncate(lw_index *index, uint64_t from, uint64_t ticket)
-{
-    while (index->count > 0) {
-        lw_run *last = &index->runs[index->count - 1];
-        if (from > last->first) {
-            if (from < last->next)
-                last->next = from;
-            return;
-        }
-        last->segment->dead_ticket = ticket;
-        index->count--;
+    lw_run *end = lw_index_runs(index) + index->count;
+    if (index->count > 0 && end[-1].segment == segment) {
+        end[-1].next = next;
+    } else {
+        *end = (lw_run){segment, first, next};
+        index->count++;
     }
 }
 
-void lw_index_purge(lw_index *index, uint64_t first, uint64_t ticket)
+void lw_index_truncate(lw_index *index, uint64_t from)
 {
-    size_t gone = 0;
-    while (gone < index->count && index->runs[gone].next <= first)
-        index->runs[gone++].segment->dead_ticket = ticket;
-    index->count -= gone;
-    if (index->count == 0)
+    size_t kept = runs_before(index, from);
+    lw_run *run = lw_index_runs(index) + kept;
+    if (kept == index->count)
         return;
-    memmove(index->runs, index->runs + gone, index->count * sizeof *index->runs);
-    if (index->runs[0].first < first)
-        index->runs[0].first = first;
+    if (run->first < from) {
+        run->next = from;
+        kept++;
+    }
+    index->count = kept;
+}
+
+void lw_index_purge(lw_index *index, uint64_t first)
+{
+    size_t gone = runs_before(index, first);
+    index->start += gone;
+    index->count -= gone;
+    if (index->count > 0 && lw_index_runs(index)->first < first)
+        lw_index_runs(index)->first = first;
 }
 
 const lw_run *lw_index_find(const lw_index *index, uint64_t wanted)
 {
+    size_t before = runs_before(index, wanted);
+    const lw_run *run = lw_index_runs(index) + before;
+    return before < index->count && run->first <= wanted ? run : NULL;
+}
+
+const lw_run *lw_index_of_segment(const lw_index *index, uint64_t number)
+{
+    const lw_run *runs = lw_index_runs(index);
     size_t low = 0;
     size_t high = index->count;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (index->runs[middle].next <= wanted)
+        if (runs[middle].segment->identity.number < number)
             low = middle + 1;
         else
             high = middle;
     }
-    return low < index->count && index->runs[low].first <= wanted ? &index->runs[low] : NULL;
+    return runs + low;
 }
 
 void lw_index_free(lw_index *index)
 {
-    free(index->runs);
+    free(index->memory);
     *index = (lw_index){0};
 }

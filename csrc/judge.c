@@ -193,15 +193,17 @@ static int find_tail(lw_judge *j, lw_opened *tail, bool *have)
 
 static void oldest_first(lw_recovered *found)
 {
-    for (size_t i = 0; i < found->segment_count / 2; i++) {
-        lw_segment *other = found->segments[found->segment_count - 1 - i];
-        found->segments[found->segment_count - 1 - i] = found->segments[i];
-        found->segments[i] = other;
+    lw_segment **segments = lw_segment_list_items(&found->segments);
+    for (size_t i = 0, last = found->segments.count - 1; i < last; i++, last--) {
+        lw_segment *other = segments[last];
+        segments[last] = segments[i];
+        segments[i] = other;
     }
+    lw_run *runs = lw_index_runs(&found->index);
     for (size_t i = 0; i < found->index.count / 2; i++) {
-        lw_run other = found->index.runs[found->index.count - 1 - i];
-        found->index.runs[found->index.count - 1 - i] = found->index.runs[i];
-        found->index.runs[i] = other;
+        lw_run other = runs[found->index.count - 1 - i];
+        runs[found->index.count - 1 - i] = runs[i];
+        runs[i] = other;
     }
 }
 
@@ -209,7 +211,7 @@ static void oldest_first(lw_recovered *found)
 static int judge_leftovers(lw_judge *j)
 {
     lw_recovered *found = j->found;
-    uint64_t oldest = found->segments[found->segment_count - 1]->identity.number;
+    uint64_t oldest = lw_recovered_tail(found)->identity.number; /* the last one, as they are newest first for now */
     for (size_t i = 0; i < j->number_count && j->numbers[i] < oldest; i++) {
         lw_opened o;
         lw_page header;
@@ -232,9 +234,9 @@ static int judge_leftovers(lw_judge *j)
 /* Beside a writer: a file that was used again after its header was read looks like a segment without frames. */
 static int check_not_recycled(lw_judge *j)
 {
-    for (size_t i = 0; i < j->found->segment_count; i++) {
+    for (size_t i = 0; i < j->found->segments.count; i++) {
         char name[LW_NAME_SIZE];
-        const lw_segment *segment = j->found->segments[i];
+        const lw_segment *segment = lw_segment_list_items(&j->found->segments)[i];
         lw_segment_name_of(segment, name);
         if (lw_segment_was_recycled(segment))
             return lw_fail_corrupt(j->error, name, 0, 1, 0, "the header has changed while the log was read");
@@ -257,6 +259,8 @@ static int judge_directory(lw_judge *j)
     if (!have)
         return judge_headerless(j);
     status = lw_judge_tail(j, &o, &tail);
+    if (status == LW_OK && !j->writable)
+        lw_segment_close_file(tail);
     if (status == LW_OK)
         status = lw_judge_sealed(j, tail);
     if (status == LW_OK)

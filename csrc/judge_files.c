@@ -79,18 +79,21 @@ int lw_fail_guarded(lw_judge *j, const char *name)
 int lw_judge_map(lw_judge *j, lw_opened *o, const lw_page *header, bool writable, lw_segment **out)
 {
     lw_recovered *found = j->found;
-    lw_segment **more = realloc(found->segments, (found->segment_count + 1) * sizeof *more);
-    if (more == NULL) {
-        j->fs->close(j->fs, o->file);
-        return lw_fail_errno(j->error, ENOMEM, o->name, "open");
+    lw_segment_list grown;
+    if (!lw_segment_list_has_room(&found->segments)) {
+        if (lw_segment_list_grown(&found->segments, &grown) != LW_OK) {
+            j->fs->close(j->fs, o->file);
+            return lw_fail_errno(j->error, ENOMEM, o->name, "open");
+        }
+        lw_segment_list before = found->segments;
+        free(lw_segment_list_replace(&found->segments, &before, &grown));
     }
-    found->segments = more;
     int status = lw_segment_map(j->fs, o->file, o->name, header->size, writable, out, j->error);
     if (status != LW_OK)
         return status;
     lw_segment_set_identity(*out, &header->identity);
     (*out)->header_check = header->check;
-    found->segments[found->segment_count++] = *out; /* newest first for now */
+    lw_segment_list_append(&found->segments, *out); /* newest first for now */
     return LW_OK;
 }
 

@@ -76,6 +76,7 @@ static int read_sealed(lw_judge *j, uint64_t lowest, lw_segment **out)
     status = lw_judge_map(j, &o, &j->header, false, out);
     if (status != LW_OK)
         return status;
+    lw_segment_close_file(*out);
     (*out)->sealed = true;
     (*out)->end = footer.end;
     (*out)->chain = footer.chain;

@@ -8,45 +8,64 @@
 #include "step.h"
 #include "syncer.h"
 
-enum { PREPARE_WHEN_FULL = 8 }; /* an eighth */
+enum {
+    PREPARE_WHEN_FULL = 8, /* an eighth */
+    REMOVALS_A_PAUSE = 16, /* between two steps of filling */
+};
 
 /* Names of files made here never meet those of segments that become spares. */
 #define FIRST_MADE_SPARE ((uint64_t)1 << 63)
 
+/* ---- what is wanted ---- */
+
+bool lw_waits_for_successor(const lw_wal *wal)
+{
+    return wal->rotation_bytes > 0 && wal->rotation_error.status == LW_OK && !wal->failed && !wal->closed &&
+           (wal->successor == NULL || wal->successor->size < wal->rotation_bytes);
+}
+
 bool lw_wants_successor(const lw_wal *wal)
 {
-    if (wal->successor != 0 || wal->preparing || wal->failed || wal->tail == NULL)
+    if (wal->preparing || wal->failed || wal->tail == NULL)
         return false;
-    if (wal->successor_wanted)
+    if (lw_waits_for_successor(wal))
         return true;
-    return wal->options.spare_segments > 0 && wal->prepare_error.status == LW_OK &&
-           wal->tail->end >= wal->tail->size / PREPARE_WHEN_FULL;
+    return wal->successor == NULL && wal->options.spare_segments > 0 && wal->prepare_error.status == LW_OK &&
+           wal->tail->end >= wal->prepare_at;
 }
 
 static bool wants_spare(const lw_wal *wal)
 {
-    return wal->successor != 0 && !wal->preparing && !wal->failed && wal->prepare_error.status == LW_OK &&
+    return wal->successor != NULL && !wal->failed && wal->prepare_error.status == LW_OK &&
            wal->spare_count + 1 < wal->options.spare_segments;
 }
 
-/* ---- removing and recycling ---- */
-
-static bool is_useless(const lw_wal *wal, const lw_segment *segment)
+uint64_t lw_oldest_needed(const lw_wal *wal)
 {
-    bool visible = wal->index.count > 0 && wal->index.runs[0].segment == segment;
-    /* Its state has to live on in a younger header that is durable, too. */
-    bool header_is_durable = wal->durable.segment > segment->identity.number || !LW_STEP(HEADER_BEFORE_UNLINK);
-    bool boundary_is_durable = wal->durable_ticket >= segment->dead_ticket || !LW_STEP(BOUNDARY_BEFORE_UNLINK);
-    return segment != wal->tail && !visible && boundary_is_durable && header_is_durable;
+    if (wal->index.count > 0)
+        return lw_index_runs(&wal->index)->segment->identity.number;
+    return wal->tail->identity.number + (LW_STEP(HEADER_BEFORE_UNLINK) ? 0 : 1);
+}
+
+/* The oldest segment is useless when what is durable needs only younger ones: the purge or cut that hid its last entry is
+ * durable, and so is a younger header, in which its state lives on. */
+static bool oldest_is_useless(const lw_wal *wal)
+{
+    if (wal->segments.count < 2)
+        return false;
+    uint64_t needed = LW_STEP(BOUNDARY_BEFORE_UNLINK) ? wal->durable_oldest : lw_oldest_needed(wal);
+    return lw_segment_list_items(&wal->segments)[0]->identity.number < needed;
 }
 
 static bool can_recycle(const lw_wal *wal, const lw_segment *segment)
 {
-    bool short_of_files = wal->successor == 0 ? wal->spare_count == 0 && !wal->preparing && !wal->successor_to_wipe
-                                              : wal->spare_count + 1 < wal->options.spare_segments;
+    bool short_of_files = wal->successor == NULL ? wal->spare_count == 0 && !wal->preparing && !wal->successor_to_wipe
+                                                 : wal->spare_count + 1 < wal->options.spare_segments;
     return short_of_files && wal->options.spare_segments > 0 && !wal->failed &&
            segment->size == wal->options.segment_bytes && !lw_segment_pinned_by_reader(segment);
 }
+
+/* ---- removing and recycling ---- */
 
 static int add_spare(lw_wal *wal, uint64_t number)
 {
@@ -58,6 +77,18 @@ static int add_spare(lw_wal *wal, uint64_t number)
     return LW_OK;
 }
 
+/* A file that stays is a leftover; the next open tries again. */
+static void remove_file(lw_wal *wal, const char *name)
+{
+    int failed = wal->fs->remove(wal->fs, name);
+    if (!failed || failed == ENOENT)
+        return;
+    (void)pthread_mutex_lock(&wal->lock);
+    wal->stats.removal_failures++;
+    wal->stats.removal_errno = failed;
+    (void)pthread_mutex_unlock(&wal->lock);
+}
+
 /* The rename is durable before a byte of the file changes: else the name could come back with other bytes behind it. */
 static void recycle(lw_wal *wal, uint64_t number)
 {
@@ -67,7 +98,7 @@ static void recycle(lw_wal *wal, uint64_t number)
     lw_segment_name(number, LW_SPARE_SUFFIX, to);
     int failed = wal->fs->rename(wal->fs, from, to);
     if (failed) {
-        (void)wal->fs->remove(wal->fs, from);
+        remove_file(wal, from);
         return;
     }
     failed = LW_STEP(SYNC_DIR_RECYCLED) ? wal->fs->sync_dir(wal->fs) : 0;
@@ -79,101 +110,165 @@ static void recycle(lw_wal *wal, uint64_t number)
     bool added = !failed && add_spare(wal, number) == LW_OK;
     (void)pthread_mutex_unlock(&wal->lock);
     if (!added && !failed)
-        (void)wal->fs->remove(wal->fs, to);
+        remove_file(wal, to);
 }
 
-/* Takes the oldest segment out of the log if it is useless. */
-static lw_segment *take_useless(lw_wal *wal, bool *recycles)
+/* Takes the oldest segment out of the log, and removes its name, if it is useless: oldest first, since a later open may find
+ * older files gone, never younger ones. Its blocks are still taken. */
+static bool remove_oldest(lw_wal *wal)
 {
-    lw_segment *oldest = wal->segments[0];
-    if (wal->segment_count < 2 || !is_useless(wal, oldest))
-        return NULL;
-    wal->segment_count--;
-    memmove(wal->segments, wal->segments + 1, wal->segment_count * sizeof *wal->segments);
-    *recycles = can_recycle(wal, oldest);
-    return oldest;
-}
-
-/* Oldest first: a later open may find older files gone, never younger ones. Returns those whose files are gone but for their
- * blocks, which the last unpin gives back: that takes a while for a large file, and nobody has to wait for it. */
-static lw_segment *remove_useless(lw_wal *wal)
-{
-    lw_segment *removed = NULL;
-    for (;;) {
-        char name[LW_NAME_SIZE];
-        bool recycles = false;
-        (void)pthread_mutex_lock(&wal->lock);
-        lw_segment *segment = take_useless(wal, &recycles);
-        (void)pthread_mutex_unlock(&wal->lock);
-        if (segment == NULL)
-            return removed;
-        lw_segment_name_of(segment, name);
-        if (recycles)
-            recycle(wal, segment->identity.number);
-        else
-            (void)wal->fs->remove(wal->fs, name); /* a file that stays is a leftover; the next open tries again */
-        segment->next_removed = removed;
-        removed = segment;
+    char name[LW_NAME_SIZE];
+    bool recycles = false;
+    lw_segment *segment = NULL;
+    (void)pthread_mutex_lock(&wal->lock);
+    if (oldest_is_useless(wal)) {
+        segment = lw_segment_list_take_oldest(&wal->segments);
+        recycles = can_recycle(wal, segment);
     }
+    (void)pthread_mutex_unlock(&wal->lock);
+    if (segment == NULL)
+        return false;
+    lw_segment_name_of(segment, name);
+    if (recycles)
+        recycle(wal, segment->identity.number);
+    else
+        remove_file(wal, name);
+    segment->next_obsolete = wal->obsolete;
+    wal->obsolete = segment;
+    (void)pthread_mutex_lock(&wal->lock);
+    wal->removed_below = segment->identity.number + 1;
+    (void)pthread_cond_broadcast(&wal->moved);
+    (void)pthread_mutex_unlock(&wal->lock);
+    return true;
 }
 
-static void removal_pass(lw_wal *wal)
+/* Gives back a part of the memory and of the blocks of what was removed. A reader that is at work in it does the rest. */
+static bool free_step(lw_wal *wal)
 {
+    lw_segment *segment = wal->obsolete;
+    if (segment == NULL)
+        return false;
+    if (!lw_segment_pinned_by_reader(segment) && lw_segment_unmap_step(segment))
+        return true;
+    wal->obsolete = segment->next_obsolete;
+    lw_segment_unpin(segment);
+    if (wal->obsolete != NULL)
+        return true;
     (void)pthread_mutex_lock(&wal->lock);
-    uint64_t pass = wal->removal_wanted;
-    bool wanted = pass > wal->removal_done;
+    wal->prepare_error.status = wal->rotation_error.status = LW_OK; /* there may be space now */
     (void)pthread_mutex_unlock(&wal->lock);
-    if (!wanted)
-        return;
-    lw_segment *removed = remove_useless(wal);
-    (void)pthread_mutex_lock(&wal->lock);
-    wal->removal_done = pass;
-    lw_announce(wal);
-    (void)pthread_mutex_unlock(&wal->lock);
-    while (removed != NULL) {
-        lw_segment *segment = removed;
-        removed = segment->next_removed;
+    return true;
+}
+
+static void free_all(lw_wal *wal)
+{
+    while (remove_oldest(wal) || free_step(wal))
+        ;
+}
+
+void lw_keeper_release(lw_wal *wal)
+{
+    while (wal->obsolete != NULL) {
+        lw_segment *segment = wal->obsolete;
+        wal->obsolete = segment->next_obsolete;
         lw_segment_unpin(segment);
     }
-    (void)pthread_mutex_lock(&wal->lock);
-    wal->removal_freed = pass;
-    wal->prepare_error.status = LW_OK; /* there may be space now */
-    lw_announce(wal);
-    (void)pthread_mutex_unlock(&wal->lock);
 }
 
 void lw_keeper_notice_durable(lw_wal *wal)
 {
-    if (wal->segment_count < 2 || !is_useless(wal, wal->segments[0]))
-        return;
-    wal->removal_wanted++;
+    if (oldest_is_useless(wal))
+        (void)pthread_cond_signal(&wal->keeper_work);
+}
+
+int lw_keeper_wait_removed(lw_wal *wal, uint64_t deadline_ns, lw_error *error)
+{
+    int status = LW_OK;
+    (void)pthread_mutex_lock(&wal->lock);
+    uint64_t needed = wal->durable_oldest;
+    while (wal->removed_below < needed && wal->threads_running && !wal->closed) {
+        if (deadline_ns != 0 && lw_now_ns() >= deadline_ns) {
+            status = lw_fail(error, LW_TIMED_OUT, "the files were not removed within the time given");
+            break;
+        }
+        lw_cond_wait_until(&wal->moved, &wal->lock, deadline_ns);
+    }
+    (void)pthread_mutex_unlock(&wal->lock);
+    return status;
+}
+
+/* ---- making files ---- */
+
+/* The successor is not made at once, so that a purge can give its file; but at once where the last tail was filled in about the
+ * time that it takes to fill a file. */
+void lw_keeper_successor_taken(lw_wal *wal)
+{
+    uint64_t now_ns = lw_now_ns();
+    wal->successor = NULL;
+    wal->tail_lasted_ns = wal->tail_began_ns == 0 ? UINT64_MAX : now_ns - wal->tail_began_ns;
+    wal->tail_began_ns = now_ns;
+    wal->prepare_at = wal->tail_lasted_ns / 2 < wal->fill_ns ? 0 : wal->tail->size / PREPARE_WHEN_FULL;
     (void)pthread_cond_signal(&wal->keeper_work);
 }
 
-void lw_keeper_wait_removed(lw_wal *wal)
-{
-    (void)pthread_mutex_lock(&wal->lock);
-    uint64_t pass = wal->removal_wanted;
-    while (wal->removal_done < pass && wal->threads_running && !wal->closed)
-        (void)pthread_cond_wait(&wal->moved, &wal->lock);
-    (void)pthread_mutex_unlock(&wal->lock);
-}
-
-/* ---- preparing ---- */
-
-static bool look_around(void *argument)
+/* Called between the steps of filling a file. */
+static lw_pace look_around(void *argument)
 {
     lw_wal *wal = argument;
-    removal_pass(wal);
+    for (int i = 0; i < REMOVALS_A_PAUSE; i++)
+        if (!remove_oldest(wal) && !free_step(wal))
+            break;
     (void)pthread_mutex_lock(&wal->lock);
-    bool go_on = !wal->stopping;
+    lw_pace pace = wal->stopping ? LW_STOP : lw_waits_for_successor(wal) ? LW_HURRY : LW_FILL;
     (void)pthread_mutex_unlock(&wal->lock);
-    return go_on;
+    return pace;
 }
 
-static int make_spare(lw_wal *wal, uint64_t number, lw_error *error)
+/* With `lock` held: in how long the tail will be full, as fast as it was filled so far, or, at its beginning, as the last one. */
+static uint64_t tail_lasts_ns(const lw_wal *wal)
 {
-    return lw_prepare_fill(wal->fs, number, wal->options.segment_bytes, look_around, wal, error);
+    uint64_t used = wal->tail->end / LW_PAGE_SIZE;
+    uint64_t left = wal->tail->size / LW_PAGE_SIZE - used;
+    if (used < left / PREPARE_WHEN_FULL)
+        return wal->tail_lasted_ns;
+    return (lw_now_ns() - wal->tail_began_ns) / used * left;
+}
+
+/* With `lock` held: where the tail is filled faster than a file, a file that is allocated and not filled. */
+static lw_pace choose_pace(const lw_wal *wal)
+{
+    return lw_waits_for_successor(wal) || tail_lasts_ns(wal) / 2 < wal->fill_ns ? LW_HURRY : LW_FILL;
+}
+
+/* The number is not that of any spare. */
+static uint64_t number_for_spare(const lw_wal *wal)
+{
+    uint64_t number = FIRST_MADE_SPARE;
+    for (size_t i = 0; i < wal->spare_count;) {
+        bool taken = wal->spares[i++] == number;
+        if (taken) {
+            number++;
+            i = 0;
+        }
+    }
+    return number;
+}
+
+static int make_spare(lw_wal *wal, uint64_t number, lw_pace pace, lw_error *error)
+{
+    lw_making making = {.size = wal->options.segment_bytes, .pace = pace, .pause = look_around, .argument = wal};
+    uint64_t began_ns = lw_now_ns();
+    int status = lw_prepare_make(wal->fs, number, &making, error);
+    if (status == LW_DISK_FULL && wal->obsolete != NULL) { /* what was removed has not given back its blocks yet */
+        free_all(wal);
+        status = lw_prepare_make(wal->fs, number, &making, error);
+    }
+    if (status == LW_OK && making.filled > 0) {
+        (void)pthread_mutex_lock(&wal->lock);
+        wal->fill_ns = (lw_now_ns() - began_ns) / (making.filled / LW_PAGE_SIZE) * (making.size / LW_PAGE_SIZE);
+        (void)pthread_mutex_unlock(&wal->lock);
+    }
+    return status;
 }
 
 /* Behind the newest header that is durable only one number may have a file, else a power cut that takes the tail's header
@@ -195,149 +290,239 @@ static int wipe_successor(lw_wal *wal, uint64_t number, lw_error *error)
     return LW_STEP(WIPE_SUCCESSOR) ? lw_prepare_wipe(wal->fs, name, error) : LW_OK;
 }
 
-/* `spare`: one that exists, or 0 to make one. */
-static int make_successor(lw_wal *wal, uint64_t spare, uint64_t number, lw_error *error)
+/* `spare`: one that exists, or 0 to make one as number `made`. */
+static int make_and_name(lw_wal *wal, uint64_t spare, uint64_t made, lw_pace pace, uint64_t number, lw_error *error)
 {
     char name[LW_NAME_SIZE];
-    int status;
     if (spare != 0) {
         lw_segment_name(spare, LW_SPARE_SUFFIX, name);
-        status = lw_prepare_wipe(wal->fs, name, error);
-        if (status == LW_OK)
+        if (lw_prepare_wipe(wal->fs, name, error) == LW_OK)
             return name_successor(wal, spare, number, error);
     }
-    (void)pthread_mutex_lock(&wal->lock);
-    spare = wal->next_spare++;
-    (void)pthread_mutex_unlock(&wal->lock);
-    status = make_spare(wal, spare, error);
-    return status == LW_OK ? name_successor(wal, spare, number, error) : status;
+    int status = make_spare(wal, made, pace, error);
+    return status == LW_OK ? name_successor(wal, made, number, error) : status;
 }
 
-/* With `lock` held, which is let go meanwhile. */
-static void prepare(lw_wal *wal)
+static int map_successor(lw_wal *wal, uint64_t number, uint64_t size, lw_segment **out, lw_error *error)
 {
-    lw_error error = {.status = LW_OK};
-    bool for_successor = wal->successor == 0;
-    bool wipes = for_successor && wal->successor_to_wipe;
-    uint64_t number = wal->tail->identity.number + 1;
-    uint64_t spare = for_successor && !wipes && wal->spare_count > 0 ? wal->spares[--wal->spare_count] : 0;
-    uint64_t made = for_successor ? 0 : wal->next_spare++;
-    wal->preparing = true;
-    (void)pthread_mutex_unlock(&wal->lock);
-    int status = wipes           ? wipe_successor(wal, number, &error)
-                 : for_successor ? make_successor(wal, spare, number, &error)
-                                 : make_spare(wal, made, &error);
-    (void)pthread_mutex_lock(&wal->lock);
-    wal->preparing = false;
-    wal->prepare_error = error;
-    if (for_successor) { /* a spare is none of a roll's tries */
-        wal->successor_wanted = false;
-        wal->prepare_tries++;
-    }
-    if (status == LW_SYNC_FAILED) {
-        wal->failed = true;
-        wal->failed_errno = error.sys_errno;
-    } else if (status == LW_OK && for_successor) {
-        wal->successor = number;
-        wal->successor_to_wipe = false;
-        if (!wipes)
-            wal->successor_size = wal->options.segment_bytes;
-    } else if (status == LW_OK) {
-        (void)add_spare(wal, made); /* one that finds no memory is found again at the next open */
-    }
-    lw_announce(wal);
-}
-
-/* With `lock` held. Until there is one, or a try to make it has failed; a failure that was forgotten since, as a purge has freed
- * space, is none. */
-static int wait_for_successor(lw_wal *wal, lw_error *error)
-{
-    uint64_t tries = wal->prepare_tries;
-    for (;;) {
-        int status = lw_check_usable(wal, error);
-        if (status != LW_OK || wal->successor != 0)
-            return status;
-        if (wal->prepare_tries != tries && wal->prepare_error.status != LW_OK) {
-            *error = wal->prepare_error;
-            return error->status;
-        }
-        wal->successor_wanted = true;
-        (void)pthread_cond_signal(&wal->keeper_work);
-        (void)pthread_cond_wait(&wal->moved, &wal->lock);
-    }
-}
-
-int lw_keeper_get_successor(lw_wal *wal, uint64_t size, uint64_t *number, lw_error *error)
-{
-    (void)pthread_mutex_lock(&wal->lock);
-    int status = wait_for_successor(wal, error);
-    uint64_t present = wal->successor_size;
-    while (status == LW_OK && present < size && wal->removal_freed < wal->removal_done) /* soon there will be more space */
-        (void)pthread_cond_wait(&wal->moved, &wal->lock);
-    *number = wal->successor;
-    (void)pthread_mutex_unlock(&wal->lock);
-    if (status != LW_OK || present >= size)
-        return status;
     char name[LW_NAME_SIZE];
-    lw_segment_name(*number, LW_SEGMENT_SUFFIX, name);
-    status = lw_prepare_extend(wal->fs, name, present, size, error);
+    lw_file *file;
+    lw_identity identity = {.number = number};
+    memcpy(identity.log_id, wal->log_id, LW_LOG_ID_SIZE);
+    lw_segment_name(number, LW_SEGMENT_SUFFIX, name);
+    int failed = wal->fs->random(wal->fs, &identity.nonce, sizeof identity.nonce);
+    if (!failed)
+        failed = wal->fs->open(wal->fs, name, LW_OPEN_WRITE, &file);
+    if (failed)
+        return lw_fail_errno(error, failed, name, "cannot open the next segment");
+    int status = lw_segment_map(wal->fs, file, name, size, true, out, error);
     if (status == LW_OK)
-        wal->successor_size = size;
+        lw_segment_set_identity(*out, &identity);
     return status;
 }
 
-void lw_keeper_successor_taken(lw_wal *wal)
+int lw_keeper_map_successor(lw_wal *wal, uint64_t number, uint64_t size, lw_error *error)
 {
-    wal->successor = 0;
-    (void)pthread_cond_signal(&wal->keeper_work);
+    return map_successor(wal, number, size, &wal->successor, error);
+}
+
+/* The bytes of a file that has its name already, rounded down to pages. What is beyond `most` may be what a full disk left. */
+static int size_of_successor(lw_wal *wal, uint64_t number, uint64_t most, uint64_t *size, lw_error *error)
+{
+    char name[LW_NAME_SIZE];
+    lw_file *file;
+    lw_segment_name(number, LW_SEGMENT_SUFFIX, name);
+    int failed = wal->fs->open(wal->fs, name, 0, &file);
+    if (!failed) {
+        failed = wal->fs->size(wal->fs, file, size);
+        wal->fs->close(wal->fs, file);
+    }
+    if (failed)
+        return lw_fail_errno(error, failed, name, "open");
+    *size = (*size < most ? *size : most) / LW_PAGE_SIZE * LW_PAGE_SIZE;
+    return LW_OK;
+}
+
+/* Has the successor made longer. In one: where there is no space, nothing is taken. */
+static int extend_successor(lw_wal *wal, uint64_t number, uint64_t present, uint64_t size, lw_error *error)
+{
+    char name[LW_NAME_SIZE];
+    lw_segment_name(number, LW_SEGMENT_SUFFIX, name);
+    int status = lw_prepare_extend(wal->fs, name, present, size, error);
+    if (status == LW_DISK_FULL && wal->obsolete != NULL) {
+        free_all(wal);
+        status = lw_prepare_extend(wal->fs, name, present, size, error);
+    }
+    return status;
+}
+
+/* Of a successor that is too short for the batch that waits. It is the keeper's own meanwhile, and stays as it was where there is
+ * no space. */
+static int lengthen(lw_wal *wal, lw_segment **successor, uint64_t size, lw_error *error)
+{
+    lw_segment *shorter = *successor;
+    uint64_t number = shorter->identity.number;
+    lw_segment *longer;
+    int status = extend_successor(wal, number, shorter->size, size, error);
+    if (status == LW_OK)
+        status = map_successor(wal, number, size, &longer, error);
+    if (status != LW_OK)
+        return status;
+    *successor = longer;
+    lw_segment_unpin(shorter);
+    return LW_OK;
+}
+
+/* What one preparation is about, taken under `lock`. */
+typedef struct preparation {
+    bool wipes;     /* the file has its name, and may hold a part of a header */
+    uint64_t number; /* of the successor */
+    uint64_t spare;  /* to use, or 0 */
+    uint64_t made;   /* number of a spare to make */
+    uint64_t size;   /* that the successor needs */
+    lw_pace pace;
+    lw_segment *successor;
+} preparation;
+
+static preparation take_preparation(lw_wal *wal)
+{
+    preparation p = {.number = wal->tail->identity.number + 1, .successor = wal->successor};
+    p.wipes = p.successor == NULL && wal->successor_to_wipe;
+    p.spare = p.successor == NULL && !p.wipes && wal->spare_count > 0 ? wal->spares[--wal->spare_count] : 0;
+    p.made = number_for_spare(wal);
+    p.size = lw_waits_for_successor(wal) ? wal->rotation_bytes : wal->options.segment_bytes;
+    p.pace = choose_pace(wal);
+    wal->successor = NULL;
+    return p;
+}
+
+/* Makes what is missing, step by step: a file with its name, its mapping, its length. *named: from now on it has its name. */
+static int make_successor(lw_wal *wal, preparation *p, bool *named, lw_error *error)
+{
+    uint64_t present = wal->options.segment_bytes;
+    int status = LW_OK;
+    *named = p->wipes || p->successor != NULL;
+    if (p->wipes) {
+        status = wipe_successor(wal, p->number, error);
+        if (status == LW_OK)
+            status = size_of_successor(wal, p->number, wal->options.segment_bytes, &present, error);
+    } else if (p->successor == NULL) {
+        status = make_and_name(wal, p->spare, p->made, p->pace, p->number, error);
+        *named = status == LW_OK;
+    }
+    /* What was found at open may be of another size. */
+    if (status == LW_OK && p->successor == NULL && present < p->size && present < wal->options.segment_bytes) {
+        status = extend_successor(wal, p->number, present, p->size, error);
+        present = p->size;
+    }
+    if (status == LW_OK && p->successor == NULL)
+        status = map_successor(wal, p->number, present, &p->successor, error);
+    if (status == LW_OK && p->successor->size < p->size)
+        status = lengthen(wal, &p->successor, p->size, error);
+    return status;
+}
+
+/* With `lock` held, which is let go meanwhile. */
+static void prepare_successor(lw_wal *wal)
+{
+    lw_error error = {.status = LW_OK};
+    bool named;
+    preparation p = take_preparation(wal);
+    wal->preparing = true;
+    (void)pthread_mutex_unlock(&wal->lock);
+    int status = make_successor(wal, &p, &named, &error);
+    (void)pthread_mutex_lock(&wal->lock);
+    wal->preparing = false;
+    wal->prepare_error = error;
+    wal->successor = p.successor; /* perhaps too short, and then there is an error */
+    wal->successor_to_wipe = named && p.successor == NULL;
+    if (status == LW_SYNC_FAILED) {
+        wal->failed = true;
+        wal->failed_errno = error.sys_errno;
+    }
+    if (status != LW_OK && wal->rotation_bytes > 0)
+        wal->rotation_error = error;
+    (void)pthread_cond_signal(&wal->syncer_work); /* the queue may go on */
+    lw_announce(wal);
+}
+
+/* With `lock` held, which is let go meanwhile. */
+static void prepare_spare(lw_wal *wal)
+{
+    lw_error error = {.status = LW_OK};
+    uint64_t number = number_for_spare(wal);
+    wal->preparing = true;
+    (void)pthread_mutex_unlock(&wal->lock);
+    int status = make_spare(wal, number, LW_FILL, &error);
+    (void)pthread_mutex_lock(&wal->lock);
+    wal->preparing = false;
+    wal->prepare_error = error;
+    if (status == LW_OK)
+        (void)add_spare(wal, number); /* one that finds no memory is found again at the next open */
 }
 
 void lw_keeper_successor_torn(lw_wal *wal)
 {
     (void)pthread_mutex_lock(&wal->lock);
-    wal->successor = 0;
+    lw_segment *torn = wal->successor;
+    wal->successor = NULL;
     wal->successor_to_wipe = true;
     (void)pthread_mutex_unlock(&wal->lock);
+    lw_segment_unpin(torn);
 }
 
 int lw_keeper_adopt_spares(lw_wal *wal, const uint64_t *spares, size_t count, lw_error *error)
 {
-    wal->next_spare = FIRST_MADE_SPARE;
     for (size_t i = 0; i < count; i++) {
         char name[LW_NAME_SIZE];
         lw_file *file;
         uint64_t size = 0;
         lw_segment_name(spares[i], LW_SPARE_SUFFIX, name);
-        if (spares[i] >= wal->next_spare)
-            wal->next_spare = spares[i] + 1;
         if (wal->fs->open(wal->fs, name, 0, &file) == 0) {
             (void)wal->fs->size(wal->fs, file, &size);
             wal->fs->close(wal->fs, file);
         }
         bool useful = size == wal->options.segment_bytes && wal->spare_count < wal->options.spare_segments;
         if (!useful)
-            (void)wal->fs->remove(wal->fs, name);
+            remove_file(wal, name);
         else if (add_spare(wal, spares[i]) != LW_OK)
             return lw_fail_errno(error, ENOMEM, NULL, "open");
     }
     return LW_OK;
 }
 
+/* ---- the thread ---- */
+
+/* With `lock` held, which is let go meanwhile. The most urgent first: a file that a write waits for; then names, which a purge
+ * waits for and which may give a file; then files to have in hand. False where there is nothing to do. */
+static bool take_step(lw_wal *wal)
+{
+    bool removes = oldest_is_useless(wal);
+    bool gives_file = removes && can_recycle(wal, lw_segment_list_items(&wal->segments)[0]);
+    if (lw_wants_successor(wal) && !gives_file) {
+        prepare_successor(wal);
+        return true;
+    }
+    bool frees = wal->obsolete != NULL;
+    if (removes || frees) {
+        (void)pthread_mutex_unlock(&wal->lock);
+        bool removed = removes ? remove_oldest(wal) : free_step(wal);
+        (void)pthread_mutex_lock(&wal->lock);
+        return removed;
+    }
+    if (!wants_spare(wal))
+        return false;
+    prepare_spare(wal);
+    return true;
+}
+
 void *lw_keeper_main(void *argument)
 {
     lw_wal *wal = argument;
     (void)pthread_mutex_lock(&wal->lock);
-    while (!wal->stopping) {
-        if (wal->removal_wanted > wal->removal_done) {
-            (void)pthread_mutex_unlock(&wal->lock);
-            removal_pass(wal);
-            (void)pthread_mutex_lock(&wal->lock);
-        } else if (lw_wants_successor(wal) || wants_spare(wal)) {
-            prepare(wal);
-        } else {
+    while (!wal->stopping)
+        if (!take_step(wal))
             (void)pthread_cond_wait(&wal->keeper_work, &wal->lock);
-        }
-    }
     (void)pthread_mutex_unlock(&wal->lock);
     return NULL;
 }

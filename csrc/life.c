@@ -58,8 +58,7 @@ static void make_condition(pthread_cond_t *condition)
 void lw_announce(lw_wal *wal)
 {
     (void)pthread_cond_broadcast(&wal->moved);
-    for (size_t i = 0; i < LW_MAX_SUBSCRIBERS; i++) {
-        lw_subscriber *subscriber = &wal->subscribers[i];
+    for (lw_subscriber *subscriber = wal->subscribers; subscriber != NULL; subscriber = subscriber->next) {
         if (!subscriber->armed)
             continue;
         uint64_t one = 1;
@@ -68,19 +67,6 @@ void lw_announce(lw_wal *wal)
         ssize_t ignored = write(subscriber->descriptor, &one, sizeof one);
         (void)ignored;
     }
-}
-
-int lw_reserve_segment(lw_wal *wal)
-{
-    if (wal->segment_count < wal->segment_capacity)
-        return LW_OK;
-    size_t capacity = wal->segment_capacity + 16;
-    lw_segment **more = realloc(wal->segments, capacity * sizeof *more);
-    if (more == NULL)
-        return LW_NO_MEMORY;
-    wal->segments = more;
-    wal->segment_capacity = capacity;
-    return LW_OK;
 }
 
 int lw_fail_synced(const lw_wal *wal, lw_error *error)
@@ -164,8 +150,6 @@ static lw_wal *make_handle(const lw_options *options)
     make_condition(&wal->moved);
     make_condition(&wal->syncer_work);
     make_condition(&wal->keeper_work);
-    for (size_t i = 0; i < LW_MAX_SUBSCRIBERS; i++)
-        wal->subscribers[i].descriptor = -1;
     return wal;
 }
 
@@ -176,40 +160,27 @@ static int adopt(lw_wal *wal, lw_recovered *found, lw_error *error)
     wal->state = found->state;
     wal->index = found->index;
     wal->segments = found->segments;
-    wal->segment_count = wal->segment_capacity = found->segment_count;
-    wal->tail = found->segment_count > 0 ? found->segments[found->segment_count - 1] : NULL;
+    wal->tail = found->segments.count > 0 ? lw_recovered_tail(found) : NULL;
     wal->durable = found->watermark;
     wal->durable_index = found->durable_index;
     wal->durable_floor = wal->options.read_only ? found->durable_floor : found->state.bounds.first - 1;
     wal->mark_is_valid = found->closed_cleanly;
-    wal->successor = found->is_new ? found->successor : 0; /* of a new log it was just made */
     wal->successor_to_wipe = !found->is_new && found->successor != 0;
+    if (wal->tail != NULL) {
+        wal->durable_oldest = wal->removed_below = lw_oldest_needed(wal);
+        wal->tail_began_ns = lw_now_ns();
+        wal->tail_lasted_ns = UINT64_MAX;
+        wal->prepare_at = wal->tail->size / 8;
+    }
     wal->stats.recovered_entries = found->state.bounds.next - found->state.bounds.first;
     wal->stats.cut_bytes = found->cut_bytes;
     wal->stats.cut_batches = found->cut_batches;
     wal->stats.walked_bytes = found->walked_bytes;
+    wal->stats.removal_failures = found->removal_failures;
+    wal->stats.removal_errno = found->removal_errno;
     found->index = (lw_index){0};
-    found->segments = NULL;
-    found->segment_count = 0;
+    found->segments = (lw_segment_list){0};
     return wal->options.read_only ? LW_OK : lw_keeper_adopt_spares(wal, found->spares, found->spare_count, error);
-}
-
-static int measure_successor(lw_wal *wal, lw_error *error)
-{
-    char name[LW_NAME_SIZE];
-    lw_file *file;
-    if (wal->successor == 0 && !wal->successor_to_wipe)
-        return LW_OK;
-    lw_segment_name(wal->tail == NULL ? 1 : wal->tail->identity.number + 1, LW_SEGMENT_SUFFIX, name);
-    int failed = wal->fs->open(wal->fs, name, 0, &file);
-    if (!failed) {
-        failed = wal->fs->size(wal->fs, file, &wal->successor_size);
-        wal->fs->close(wal->fs, file);
-    }
-    if (wal->successor_size > wal->options.segment_bytes)
-        wal->successor_size = wal->options.segment_bytes; /* the rest may be what a full disk left */
-    wal->successor_size = wal->successor_size / LW_PAGE_SIZE * LW_PAGE_SIZE;
-    return failed ? lw_fail_errno(error, failed, name, "open") : LW_OK;
 }
 
 static int recover_for_writing(lw_wal *wal, lw_error *error)
@@ -224,10 +195,13 @@ static int recover_for_writing(lw_wal *wal, lw_error *error)
         status = lw_recovery_act(wal->fs, wal->lock_file, &found, error);
     if (status == LW_OK)
         status = adopt(wal, &found, error);
-    if (status == LW_OK)
-        status = measure_successor(wal, error);
-    if (status == LW_OK && wal->tail == NULL)
-        status = lw_begin_segment(wal, wal->options.segment_bytes, error);
+    if (status == LW_OK && wal->tail == NULL) {
+        status = lw_keeper_map_successor(wal, found.successor, wal->options.segment_bytes, error);
+        if (status == LW_OK)
+            status = lw_rotate(wal, error);
+        if (status == LW_OK)
+            wal->durable_oldest = wal->removed_below = wal->tail->identity.number;
+    }
     lw_recovered_free(&found);
     return status;
 }
@@ -305,10 +279,19 @@ static void stop_threads(lw_wal *wal)
 /* Everything but the handle itself. */
 static void release(lw_wal *wal)
 {
-    for (size_t i = 0; i < wal->segment_count; i++)
-        lw_segment_unpin(wal->segments[i]);
-    wal->segment_count = 0;
-    lw_index_free(&wal->index);
+    (void)pthread_mutex_lock(&wal->lock);
+    lw_segment_list segments = wal->segments;
+    lw_index index = wal->index;
+    lw_segment *successor = wal->successor;
+    wal->segments = (lw_segment_list){0};
+    wal->index = (lw_index){0};
+    wal->successor = NULL;
+    (void)pthread_mutex_unlock(&wal->lock);
+    lw_segment_list_release(&segments);
+    lw_index_free(&index);
+    lw_keeper_release(wal);
+    if (successor != NULL)
+        lw_segment_unpin(successor);
     lw_lock_release(wal);
     if (wal->fs != NULL)
         wal->fs->destroy(wal->fs);
@@ -318,7 +301,11 @@ static void release(lw_wal *wal)
 static void free_handle(lw_wal *wal)
 {
     lw_free_queue(wal);
-    free(wal->segments);
+    while (wal->subscribers != NULL) {
+        lw_subscriber *subscriber = wal->subscribers;
+        wal->subscribers = subscriber->next;
+        free(subscriber);
+    }
     free(wal->spares);
     free(wal->collected);
     (void)pthread_mutex_destroy(&wal->accept_lock);
@@ -379,10 +366,10 @@ int lw_wal_refresh(lw_wal *wal, lw_error *error)
     status = recover_for_reading(wal, &found, error);
     if (status == LW_OK) {
         (void)pthread_mutex_lock(&wal->lock);
-        lw_recovered old = {.segments = wal->segments, .segment_count = wal->segment_count, .index = wal->index};
+        lw_recovered old = {.segments = wal->segments, .index = wal->index};
         (void)adopt(wal, &found, error);
-        found = (lw_recovered){.segments = old.segments, .segment_count = old.segment_count, .index = old.index,
-                               .leftovers = found.leftovers, .spares = found.spares};
+        found = (lw_recovered){.segments = old.segments, .index = old.index, .leftovers = found.leftovers,
+                               .spares = found.spares};
         lw_show_positions(wal);
         (void)pthread_mutex_unlock(&wal->lock);
     }
@@ -407,8 +394,8 @@ static int flush_and_mark(lw_wal *wal, lw_error *error)
     (void)pthread_mutex_lock(&wal->lock);
     uint64_t ticket = wal->last_ticket;
     (void)pthread_mutex_unlock(&wal->lock);
-    int status = lw_wait_ticket(wal, ticket, true, 0, error);
-    lw_keeper_wait_removed(wal);
+    int status = lw_wait_ticket(wal, ticket, true, true, 0, error);
+    (void)lw_keeper_wait_removed(wal, 0, error);
     stop_threads(wal);
     wait_for_calls(wal);
     int mark_status = status == LW_OK ? lw_close_tail(wal, error) : LW_OK;
@@ -423,7 +410,7 @@ int lw_wal_close(lw_wal *wal, lw_error *error)
     (void)pthread_mutex_lock(&wal->lock);
     bool again = wal->closing;
     __atomic_store_n(&wal->closing, true, __ATOMIC_SEQ_CST);
-    while (again && wal->fs != NULL) /* closed by the time any close returns */
+    while (again && !wal->released) /* closed by the time any close returns */
         (void)pthread_cond_wait(&wal->moved, &wal->lock);
     (void)pthread_mutex_unlock(&wal->lock);
     if (again)
@@ -434,7 +421,10 @@ int lw_wal_close(lw_wal *wal, lw_error *error)
         wait_for_calls(wal);
     (void)pthread_mutex_lock(&wal->lock);
     wal->closed = true;
+    (void)pthread_mutex_unlock(&wal->lock);
     release(wal);
+    (void)pthread_mutex_lock(&wal->lock);
+    wal->released = true;
     lw_announce(wal);
     (void)pthread_mutex_unlock(&wal->lock);
     return status;

@@ -3,8 +3,10 @@
  * read it (reader). wal.c puts them together.
  *
  * Locks, in the order in which they are taken:
- *   accept_lock   one writer at a time, from checking a batch to publishing it; held by a roll, and so across its sync
- *   lock          everything that is marked "lock"; held for moments, never across I/O or a touch of a mapping
+ *   accept_lock   one writer at a time, from checking a batch to publishing it; held by a rotation, and so across its sync,
+ *                 but never while a file is made, removed or unmapped
+ *   lock          everything that is marked "lock"; held for moments: never across I/O, a touch of a mapping or a loop over all
+ *                 segments
  * `state.bounds`, `index`, `tail` and the tail's own fields are changed under both, so either is enough to read them.
  */
 #ifndef LW_LOG_H
@@ -14,15 +16,16 @@
 
 #include "histogram.h"
 #include "index.h"
+#include "segment_list.h"
 
 enum {
-    LW_MAX_SUBSCRIBERS = 64,
     /* Left free behind entries, so that on a full disk a purge or reset still has a place to be written. */
     LW_CONTROL_RESERVE = 4096,
 };
 
 typedef struct lw_subscriber {
-    int descriptor; /* -1: free */
+    struct lw_subscriber *next;
+    int descriptor;
     bool armed;
 } lw_subscriber;
 
@@ -30,6 +33,7 @@ typedef struct lw_subscriber {
 typedef struct lw_queued {
     struct lw_queued *next;
     uint64_t ticket;
+    size_t size; /* of all the copies, in bytes */
     lw_batch batch;
     lw_hard_state hard_state;
 } lw_queued;
@@ -62,15 +66,16 @@ struct lw_wal {
     /* lock: what is accepted */
     lw_state state;
     lw_index index;
-    lw_segment **segments; /* oldest first; the last is the tail */
-    size_t segment_count;
-    size_t segment_capacity;
+    lw_segment_list segments; /* the last is the tail */
     lw_segment *tail;
     bool tail_is_spent;       /* another batch as the last one would not fit: the next sync may as well seal it */
     uint64_t last_ticket;     /* given out */
     uint64_t accepted_ticket; /* all up to it are accepted or refused */
     lw_queued *queue_first;
     lw_queued **queue_end;
+    uint64_t queue_bytes;
+    uint64_t rotation_bytes;  /* size of the successor that the first in the queue waits for; 0: it waits for none */
+    lw_error rotation_error;  /* why that could not be made; status LW_OK: not yet tried */
     lw_refusal *refusals;
 
     /* lock: what is durable */
@@ -80,6 +85,8 @@ struct lw_wal {
     uint64_t durable_floor; /* first - 1, as far as that is durable: what a purge that is only accepted raised does not count */
     uint64_t syncing_index; /* what durable_index becomes when the running sync succeeds */
     uint64_t syncing_floor;
+    uint64_t durable_oldest; /* number of the oldest segment that what is durable needs */
+    uint64_t syncing_oldest;
     bool sync_running;
     bool failed; /* a sync failed: nothing is acknowledged any more */
     int failed_errno;
@@ -88,19 +95,18 @@ struct lw_wal {
     uint64_t first_unsynced_ns; /* when the oldest accepted write that is not durable came */
 
     /* lock: files */
-    uint64_t successor;       /* its number, when it is ready; 0: not yet */
-    bool successor_to_wipe;   /* its file has its name, but may hold a part of a header that never counted */
-    uint64_t successor_size;  /* of it, in bytes that are allocated */
-    bool successor_wanted;    /* a roll waits for it */
-    uint64_t prepare_tries;
+    lw_segment *successor;    /* mapped, named, and without a header; NULL: not ready yet */
+    bool successor_to_wipe;   /* a file has its name, but may hold a part of a header that never counted */
     bool preparing;           /* a file is being made */
     lw_error prepare_error;   /* of the last try, until the next; status LW_OK: none */
     uint64_t *spares;         /* .spare files that can be used again */
     size_t spare_count;
-    uint64_t next_spare;      /* number for the name of the next one that is made */
-    uint64_t removal_wanted;  /* passes over the files that nothing needs: asked for, */
-    uint64_t removal_done;    /* done, so that the names are gone, */
-    uint64_t removal_freed;   /* and the space is there again */
+    uint64_t tail_began_ns;   /* when it became the tail; 0: not known */
+    uint64_t tail_lasted_ns;  /* the one before it */
+    uint64_t prepare_at;      /* the successor is made when the tail's frames end here, or later */
+    uint64_t fill_ns;         /* what it took to fill a file of segment_bytes, the last time; 0: not known */
+    lw_segment *obsolete;     /* removed, but not yet unmapped; the keeper's alone */
+    uint64_t removed_below;   /* segments of smaller numbers have lost their names, or could not */
 
     /* atomic copies, for who reads without a lock */
     uint64_t shown_first;
@@ -115,11 +121,12 @@ struct lw_wal {
 
     /* lock: life */
     bool closed;   /* waiters give up */
+    bool released; /* close is done */
     bool stopping; /* the threads end */
     bool threads_running;
     pthread_t syncer;
     pthread_t keeper;
-    lw_subscriber subscribers[LW_MAX_SUBSCRIBERS];
+    lw_subscriber *subscribers;
 
     /* lock */
     lw_stats stats;
@@ -134,16 +141,17 @@ int lw_fail_forked(lw_error *);
 void lw_cond_wait_until(pthread_cond_t *, pthread_mutex_t *, uint64_t deadline_ns);
 /* With `lock` held: wakes all who wait for something to move, threads and subscribed descriptors. */
 void lw_announce(lw_wal *);
-/* Makes room for one segment more. Needs `lock`. */
-int lw_reserve_segment(lw_wal *);
 /* With `lock` held: the error of a log that failed; of one that failed or closed, or LW_OK. */
 int lw_fail_synced(const lw_wal *, lw_error *);
 int lw_check_usable(lw_wal *, lw_error *);
 /* With `lock` held: the positions that are read without it. */
 void lw_show_positions(lw_wal *);
-/* With `lock` held: true when the next segment has to be made. Not at once after a roll, so that a purge can give its
- * file, but long before the tail is full. */
+/* With `lock` held: true when the next segment has to be made. */
 bool lw_wants_successor(const lw_wal *);
+/* With `lock` held: the number of the oldest segment that holds something visible, else of the tail. */
+uint64_t lw_oldest_needed(const lw_wal *);
+/* With `lock` held: true while the first write in the queue has to wait for a successor. */
+bool lw_waits_for_successor(const lw_wal *);
 /* Around every public call: LW_CLOSED once the log is closed or in a forked child. Every entered call is left. */
 int lw_enter(lw_wal *, lw_error *);
 void lw_leave(lw_wal *);

@@ -36,7 +36,8 @@ typedef enum lw_status {
     LW_NOT_FOUND,
     LW_TIMED_OUT,
     LW_OUT_OF_RANGE,
-    LW_BUSY
+    LW_BUSY,
+    LW_QUEUE_FULL
 } lw_status;
 
 /* What went wrong. Fields that are not known are 0 or empty; indices are known where has_index is 1. */
@@ -97,6 +98,7 @@ typedef struct lw_batch {
 typedef struct lw_options {
     uint64_t segment_bytes;
     uint64_t max_entry_bytes;
+    uint64_t max_queue_bytes; /* of writes that wait for a rotation */
     uint32_t spare_segments;
     uint32_t sync_interval_ms; /* 0: no sync is started that nobody asked for */
     uint8_t create;
@@ -119,6 +121,10 @@ typedef struct lw_stats {
     uint64_t cut_bytes;   /* at open: torn off the tail */
     uint64_t cut_batches; /* of these, batches whose COMMIT could still be recognised */
     uint64_t walked_bytes; /* at open: frames read one by one */
+    uint64_t removal_failures; /* files that nothing needs and that could not be removed */
+    int removal_errno;         /* of the last of them */
+    uint64_t rotations_waited; /* since open: for which no successor was ready */
+    uint64_t queue_bytes;      /* of writes that wait for a rotation */
 } lw_stats;
 
 typedef struct lw_segment_info {
@@ -139,12 +145,12 @@ int lw_wal_close(lw_wal *, lw_error *);
 /* Frees the handle; one that was not closed is abandoned: released without a flush. */
 void lw_wal_free(lw_wal *);
 
-/* What to do where another thread has the turn: queue a copy if that may be rolling, and wait for it else, which is
- * short; wait in any case; or return LW_BUSY. */
-typedef enum lw_patience { LW_QUEUE, LW_WAIT, LW_TRY } lw_patience;
+/* What to do while another thread copies its batch into the log: wait a moment, and then queue a copy; or return LW_BUSY. */
+typedef enum lw_patience { LW_QUEUE, LW_TRY } lw_patience;
 
-/* LW_OK: accepted. LW_PENDING: copied into a queue, since the write meets a segment roll, or others that wait for one; it
- * is accepted in its turn, when the roll is done. Never waits for the disk. Any other status means that nothing was done.
+/* LW_OK: accepted. LW_PENDING: copied into a queue, since the write meets a rotation, or others that wait for one; it
+ * is accepted in its turn, when the rotation is done. LW_QUEUE_FULL: there is no room in that queue. Never waits for the disk.
+ * Any status but the first two means that nothing was done.
  * A PERSIST without entries and hard state writes nothing, and its ticket covers all that came before: a flush. */
 int lw_wal_submit(lw_wal *, const lw_batch *, lw_patience, uint64_t *ticket, lw_error *);
 /* LW_PENDING until the write is accepted (or durable, if asked for), then LW_OK, or the error that refused it: told once, so
@@ -152,17 +158,24 @@ int lw_wal_submit(lw_wal *, const lw_batch *, lw_patience, uint64_t *ticket, lw_
 int lw_wal_poll(lw_wal *, uint64_t ticket, int durable, lw_error *);
 /* The same, but waits; durable: and starts an fdatasync where none is on the way. timeout_ns < 0: as long as it takes. */
 int lw_wal_wait(lw_wal *, uint64_t ticket, int durable, int64_t timeout_ns, lw_error *);
+/* The same for a thread that has to look at signals: returns LW_TIMED_OUT after slice_ns, to be called again, and does a sync
+ * itself only where the last one was short and a moment ago, as no signal ends an fdatasync. */
+int lw_wal_wait_slice(lw_wal *, uint64_t ticket, int durable, int64_t slice_ns, lw_error *);
+/* The same until all up to the ticket is durable, for who did not submit it, and is not told whether it was refused. */
+int lw_wal_wait_synced_slice(lw_wal *, uint64_t ticket, int64_t slice_ns, lw_error *);
 uint64_t lw_wal_durable_ticket(lw_wal *);
 /* What one fdatasync took of late, about, and when the last one ended, on lw_now_ns; 0 before the first. */
 uint64_t lw_wal_sync_ns(lw_wal *);
 uint64_t lw_wal_synced_ns(lw_wal *);
 uint64_t lw_now_ns(void); /* CLOCK_MONOTONIC */
 /* Waits until files that a durable purge, reset or truncate made useless are gone, but for the blocks of large ones, which the
- * system takes back soon after. */
-int lw_wal_wait_removed(lw_wal *, lw_error *);
+ * system takes back soon after. timeout_ns < 0: as long as it takes; else LW_TIMED_OUT. */
+int lw_wal_wait_removed(lw_wal *, int64_t timeout_ns, lw_error *);
+/* After LW_QUEUE_FULL: waits until a write may be queued again. timeout_ns as above. */
+int lw_wal_wait_room(lw_wal *, int64_t timeout_ns, lw_error *);
 
 /* Writes 8 bytes to the descriptor once each time something moves (writes queued were accepted, writes became durable, the
- * log failed or closed) after lw_wal_arm was called for it. At most 64 descriptors; they stay the caller's. */
+ * log failed or closed) after lw_wal_arm was called for it. The descriptor stays the caller's. */
 int lw_wal_subscribe(lw_wal *, int descriptor, lw_error *);
 void lw_wal_unsubscribe(lw_wal *, int descriptor);
 /* Arms the descriptor for who waits until the ticket is accepted, or durable; then an fdatasync is started on the thread
@@ -194,8 +207,8 @@ int lw_wal_refresh(lw_wal *, lw_error *);
 /* LW_OK while the handle is open, in the process that opened it. */
 int lw_wal_check_open(lw_wal *, lw_error *);
 void lw_wal_stats(lw_wal *, lw_stats *);
-/* Fills at most `capacity` rows, oldest first; returns how many there are. */
-size_t lw_wal_segments(lw_wal *, lw_segment_info *, size_t capacity);
+/* Fills at most `capacity` rows with the segments whose numbers are above `after`, oldest first; returns how many it filled. */
+size_t lw_wal_segments(lw_wal *, uint64_t after, lw_segment_info *, size_t capacity);
 
 uint32_t lw_crc32c(uint32_t crc, const void *data, size_t size);
 uint32_t lw_crc32c_portable(uint32_t crc, const void *data, size_t size);

@@ -8,30 +8,54 @@
 /* Each step is synced, and an append that syncs meanwhile waits for what is on its way to the disk. */
 enum { FILL_STEP = 256 << 10 };
 
-static int fill(lw_fs *fs, lw_file *file, uint64_t from, uint64_t to, lw_pause *pause, void *argument)
+static int sync_made(lw_fs *fs, lw_file *file)
 {
-    for (uint64_t offset = from; offset < to; offset += FILL_STEP) {
-        uint64_t size = to - offset < FILL_STEP ? to - offset : FILL_STEP;
-        int failed = fs->allocate(fs, file, offset, size);
-        if (!failed && LW_STEP(SYNC_FILLED))
-            failed = fs->sync(fs, file);
+    return LW_STEP(SYNC_FILLED) ? fs->sync(fs, file) : 0;
+}
+
+/* EOPNOTSUPP where the file system allocates nothing without writing it. */
+static int reserve_synced(lw_fs *fs, lw_file *file, uint64_t from, uint64_t to)
+{
+    int failed = fs->reserve(fs, file, from, to - from);
+    return failed ? failed : sync_made(fs, file);
+}
+
+static int make(lw_fs *fs, lw_file *file, lw_making *making)
+{
+    bool can_hurry = true;
+    lw_pace pace = making->pace;
+    for (making->filled = 0; making->filled < making->size;) {
+        if (pace == LW_HURRY && can_hurry) {
+            int failed = reserve_synced(fs, file, making->filled, making->size);
+            if (failed != EOPNOTSUPP)
+                return failed;
+            can_hurry = false;
+        }
+        uint64_t size = making->size - making->filled < FILL_STEP ? making->size - making->filled : FILL_STEP;
+        int failed = fs->allocate(fs, file, making->filled, size);
+        if (!failed)
+            failed = sync_made(fs, file);
         if (failed)
             return failed;
-        if (pause != NULL && !pause(argument))
+        making->filled += size;
+        pace = making->pause == NULL ? LW_FILL : making->pause(making->argument);
+        if (pace == LW_STOP)
             return ECANCELED;
     }
     return 0;
 }
 
-int lw_prepare_fill(lw_fs *fs, uint64_t number, uint64_t size, lw_pause *pause, void *argument, lw_error *error)
+int lw_prepare_make(lw_fs *fs, uint64_t number, lw_making *making, lw_error *error)
 {
     char name[LW_NAME_SIZE];
     lw_file *file;
     lw_segment_name(number, LW_SPARE_SUFFIX, name);
-    int failed = fs->open(fs, name, LW_OPEN_WRITE | LW_OPEN_CREATE, &file);
+    int failed = fs->remove(fs, name); /* what is allocated alone keeps the bytes that it had */
+    if (!failed || failed == ENOENT)
+        failed = fs->open(fs, name, LW_OPEN_WRITE | LW_OPEN_CREATE, &file);
     if (failed)
         return lw_fail_errno(error, failed, name, "cannot make a segment file");
-    failed = fill(fs, file, 0, size, pause, argument);
+    failed = make(fs, file, making);
     fs->close(fs, file);
     if (failed) {
         (void)fs->remove(fs, name);
@@ -79,7 +103,9 @@ int lw_prepare_extend(lw_fs *fs, const char *name, uint64_t present, uint64_t si
     int failed = fs->open(fs, name, LW_OPEN_WRITE, &file);
     if (failed)
         return lw_fail_errno(error, failed, name, "open");
-    failed = fs->allocate(fs, file, present, size - present); /* in one: where there is no space, nothing is taken */
+    failed = fs->reserve(fs, file, present, size - present); /* in one: where there is no space, nothing is taken */
+    if (failed == EOPNOTSUPP)
+        failed = fs->allocate(fs, file, present, size - present);
     if (!failed)
         failed = fs->sync(fs, file);
     fs->close(fs, file);

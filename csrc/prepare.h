@@ -5,12 +5,24 @@
 #include "format.h"
 #include "fs.h"
 
-/* Asked now and then by work that takes long: may do something else meanwhile; false ends the work early with ECANCELED. */
-typedef bool lw_pause(void *argument);
+/* LW_FILL: all blocks are written, so that a later sync of a store writes no metadata. LW_HURRY: they are allocated alone, in a
+ * moment, and each first sync of one costs more; where the file system cannot do that they are filled all the same. */
+typedef enum lw_pace { LW_FILL, LW_HURRY, LW_STOP } lw_pace;
 
-/* Makes <number>.spare of `size` bytes, all blocks written. Removes it again where it fails. Blocks long (65-110 ms for
- * 64 MiB), so it syncs and pauses every 256 KiB. `pause` may be NULL. */
-int lw_prepare_fill(lw_fs *, uint64_t number, uint64_t size, lw_pause *pause, void *argument, lw_error *);
+/* Asked between the steps of filling: may do something else meanwhile. LW_HURRY: a write waits. LW_STOP: ECANCELED. */
+typedef lw_pace lw_pause(void *argument);
+
+typedef struct lw_making {
+    uint64_t size;   /* of the file, in bytes; a multiple of LW_PAGE_SIZE */
+    lw_pace pace;    /* to begin with */
+    uint64_t filled; /* afterwards: bytes that were written, not only allocated */
+    lw_pause *pause; /* may be NULL */
+    void *argument;  /* of `pause` */
+} lw_making;
+
+/* Makes <number>.spare, synced. Removes it again where it fails. Filling takes long (65-110 ms for 64 MiB), so it syncs and
+ * pauses every 256 KiB. */
+int lw_prepare_make(lw_fs *, uint64_t number, lw_making *, lw_error *);
 /* Zeroes the header and close mark pages of <number>.spare or a successor that was never used; synced. */
 int lw_prepare_wipe(lw_fs *, const char *name, lw_error *);
 /* Gives a filled or wiped spare the name of segment `number`; the directory is synced. */

@@ -22,6 +22,7 @@ static lw_queued *copy_batch(const lw_batch *batch)
     lw_entry *entries = (lw_entry *)(queued + 1);
     uint8_t *at = (uint8_t *)(entries + batch->count);
     queued->next = NULL;
+    queued->size = size;
     queued->batch = *batch;
     queued->batch.entries = entries;
     if (batch->hard_state != NULL) {
@@ -38,10 +39,28 @@ static lw_queued *copy_batch(const lw_batch *batch)
     return queued;
 }
 
+static bool has_room(const lw_wal *wal)
+{
+    return wal->options.max_queue_bytes == 0 || wal->queue_bytes < wal->options.max_queue_bytes;
+}
+
+/* With `lock` held. A batch without entries always finds room: it is small, and a purge makes room itself. */
+static int check_room(const lw_wal *wal, const lw_batch *batch, lw_error *error)
+{
+    if (batch->count == 0 || has_room(wal))
+        return LW_OK;
+    return lw_fail_index(error, LW_QUEUE_FULL, batch->entries[0].index,
+                         "%llu bytes wait for a rotation already, and max_queue_bytes is %llu: nothing was accepted; send the "
+                         "entries again later",
+                         (unsigned long long)wal->queue_bytes, (unsigned long long)wal->options.max_queue_bytes);
+}
+
 /* Batches that no log could take are refused before they are queued. */
 static int enqueue(lw_wal *wal, const lw_batch *batch, uint64_t *ticket, lw_error *error)
 {
-    int status = LW_OK;
+    (void)pthread_mutex_lock(&wal->lock);
+    int status = check_room(wal, batch, error); /* before anything is copied */
+    (void)pthread_mutex_unlock(&wal->lock);
     for (size_t i = 0; i < batch->count && status == LW_OK; i++)
         status = lw_check_size(wal, &batch->entries[i], error);
     if (status != LW_OK)
@@ -51,7 +70,10 @@ static int enqueue(lw_wal *wal, const lw_batch *batch, uint64_t *ticket, lw_erro
         return lw_fail_errno(error, ENOMEM, NULL, "a write that waits for a roll");
     (void)pthread_mutex_lock(&wal->lock);
     status = lw_check_usable(wal, error);
+    if (status == LW_OK)
+        status = check_room(wal, batch, error);
     if (status == LW_OK) {
+        wal->queue_bytes += queued->size;
         queued->ticket = *ticket = ++wal->last_ticket;
         *wal->queue_end = queued;
         wal->queue_end = &queued->next;
@@ -77,7 +99,7 @@ static bool take_turn(lw_wal *wal, uint64_t *ticket, int *status, lw_error *erro
 }
 
 /* LW_QUEUE waits a moment for a writer that is copying its batch, but not for one that drains the queue: that may be
- * rolling. */
+ * rotating. */
 static bool try_turn(lw_wal *wal, lw_patience patience)
 {
     uint64_t deadline_ns = 0;
@@ -100,9 +122,7 @@ int lw_submit(lw_wal *wal, const lw_batch *batch, lw_patience patience, uint64_t
     int status;
     if (wal->options.read_only)
         return lw_fail(error, LW_READ_ONLY, "the log was opened with read_only=True; open it without, to write");
-    if (patience == LW_WAIT)
-        (void)pthread_mutex_lock(&wal->accept_lock);
-    else if (!try_turn(wal, patience))
+    if (!try_turn(wal, patience))
         return patience == LW_TRY ? LW_BUSY : enqueue(wal, batch, ticket, error);
     bool ours = take_turn(wal, ticket, &status, error);
     if (ours)
@@ -130,8 +150,28 @@ static void refuse(lw_wal *wal, uint64_t ticket, const lw_error *error)
     (void)pthread_mutex_unlock(&wal->lock);
 }
 
-/* Holding accept_lock. False where it is refused. */
-static bool accept_queued(lw_wal *wal, lw_queued *queued)
+/* Holding accept_lock: LW_OK where the successor is the tail now; LW_PENDING where it is not ready yet, and the keeper has been
+ * told what it has to be like; or why it could not be made. */
+static int rotate_or_wait(lw_wal *wal, uint64_t segment_bytes, lw_error *error)
+{
+    int status = LW_OK;
+    (void)pthread_mutex_lock(&wal->lock);
+    bool first_look = wal->rotation_bytes == 0;
+    wal->rotation_bytes = segment_bytes;
+    if (lw_waits_for_successor(wal)) {
+        wal->stats.rotations_waited += first_look;
+        (void)pthread_cond_signal(&wal->keeper_work);
+        status = LW_PENDING;
+    } else if (wal->rotation_error.status != LW_OK) {
+        *error = wal->rotation_error;
+        status = error->status;
+    }
+    (void)pthread_mutex_unlock(&wal->lock);
+    return status == LW_OK ? lw_rotate(wal, error) : status;
+}
+
+/* Holding accept_lock. LW_PENDING where it has to wait for a successor; else it is accepted or refused. */
+static int accept_queued(lw_wal *wal, lw_queued *queued)
 {
     uint64_t segment_bytes;
     lw_error error;
@@ -141,15 +181,36 @@ static bool accept_queued(lw_wal *wal, lw_queued *queued)
     if (status == LW_OK)
         status = lw_accept(wal, &queued->batch, queued->ticket, &segment_bytes, &error);
     if (status == LW_PENDING) {
-        status = lw_begin_segment(wal, segment_bytes, &error);
+        status = rotate_or_wait(wal, segment_bytes, &error);
+        if (status == LW_PENDING)
+            return status;
         if (status == LW_OK)
             status = lw_accept(wal, &queued->batch, queued->ticket, &segment_bytes, &error);
         if (status == LW_PENDING)
             status = lw_fail(&error, LW_IO, "a new segment has no room for the batch");
     }
-    if (status != LW_OK)
+    if (status != LW_OK) {
         refuse(wal, queued->ticket, &error);
-    return status == LW_OK;
+        lw_accept_nothing(wal, queued->ticket);
+    }
+    return status;
+}
+
+/* Takes the first write, which is accepted or refused, off the queue. */
+static void dequeue(lw_wal *wal, lw_queued *queued)
+{
+    (void)pthread_mutex_lock(&wal->lock);
+    wal->queue_first = queued->next;
+    if (wal->queue_first == NULL)
+        wal->queue_end = &wal->queue_first;
+    wal->queue_bytes -= queued->size;
+    wal->rotation_bytes = 0;
+    wal->rotation_error.status = LW_OK;
+    lw_announce(wal);
+    if (wal->wanted_ticket > wal->durable_ticket)
+        (void)pthread_cond_signal(&wal->syncer_work); /* who waits for this write may have asked for a sync long ago */
+    (void)pthread_mutex_unlock(&wal->lock);
+    free(queued);
 }
 
 void lw_drain_queue(lw_wal *wal)
@@ -160,20 +221,27 @@ void lw_drain_queue(lw_wal *wal)
         (void)pthread_mutex_lock(&wal->lock);
         lw_queued *queued = wal->queue_first;
         (void)pthread_mutex_unlock(&wal->lock);
-        if (queued == NULL)
+        if (queued == NULL || accept_queued(wal, queued) == LW_PENDING)
             break;
-        if (!accept_queued(wal, queued))
-            lw_accept_nothing(wal, queued->ticket);
-        (void)pthread_mutex_lock(&wal->lock);
-        wal->queue_first = queued->next;
-        if (wal->queue_first == NULL)
-            wal->queue_end = &wal->queue_first;
-        lw_announce(wal);
-        (void)pthread_mutex_unlock(&wal->lock);
-        free(queued);
+        dequeue(wal, queued);
     }
     __atomic_store_n(&wal->draining, false, __ATOMIC_RELAXED);
     (void)pthread_mutex_unlock(&wal->accept_lock);
+}
+
+int lw_wait_for_room(lw_wal *wal, uint64_t deadline_ns, lw_error *error)
+{
+    int status;
+    (void)pthread_mutex_lock(&wal->lock);
+    while ((status = lw_check_usable(wal, error)) == LW_OK && !has_room(wal)) {
+        if (deadline_ns != 0 && lw_now_ns() >= deadline_ns) {
+            status = lw_fail(error, LW_TIMED_OUT, "the queue has no room within the time given");
+            break;
+        }
+        lw_cond_wait_until(&wal->moved, &wal->lock, deadline_ns);
+    }
+    (void)pthread_mutex_unlock(&wal->lock);
+    return status;
 }
 
 bool lw_roll_ahead(lw_wal *wal)
@@ -183,11 +251,11 @@ bool lw_roll_ahead(lw_wal *wal)
         return false;
     __atomic_store_n(&wal->draining, true, __ATOMIC_RELAXED);
     (void)pthread_mutex_lock(&wal->lock);
-    bool rolls = wal->tail_is_spent && wal->successor != 0;
+    bool rolls = wal->tail_is_spent && wal->successor != NULL && wal->rotation_bytes == 0;
     wal->tail_is_spent = false; /* also where it fails: one try */
     (void)pthread_mutex_unlock(&wal->lock);
     if (rolls)
-        (void)lw_begin_segment(wal, wal->options.segment_bytes, &ignored);
+        (void)lw_rotate(wal, &ignored);
     __atomic_store_n(&wal->draining, false, __ATOMIC_RELAXED);
     (void)pthread_mutex_unlock(&wal->accept_lock);
     return rolls;

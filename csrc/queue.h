@@ -1,6 +1,7 @@
 /*
  * The order of writes. A write is accepted at once where it can be; where the tail is full it is copied into a queue, which
- * the sync thread accepts in order after rolling. While anything is queued, everything else queues behind it.
+ * is accepted in order after a rotation. While anything is queued, everything else queues behind it. Where the rotation finds no
+ * successor the queue waits, and nobody waits with it: the keeper says when the file is there.
  */
 #ifndef LW_QUEUE_H
 #define LW_QUEUE_H
@@ -9,8 +10,10 @@
 
 /* See lw_wal_submit. */
 int lw_submit(lw_wal *, const lw_batch *, lw_patience, uint64_t *ticket, lw_error *);
-/* For the sync thread, holding neither lock: accepts all that is queued. */
+/* Holding neither lock: accepts what is queued, up to a write that has to wait for a successor. */
 void lw_drain_queue(lw_wal *);
+/* Waits until a write may be queued. deadline_ns on lw_now_ns, 0: none. */
+int lw_wait_for_room(lw_wal *, uint64_t deadline_ns, lw_error *);
 /* For whoever syncs, holding neither lock: seals a tail that is spent, so that its last batches and its footer share one
  * sync, and the next write finds a new segment. False where nothing was done, since a writer is at work. */
 bool lw_roll_ahead(lw_wal *);

@@ -75,7 +75,7 @@ static int add_span(lw_range *range, const lw_run *run, uint64_t first, uint64_t
 
 static int take_spans(lw_range *range, const lw_index *index, uint64_t first, uint64_t next)
 {
-    const lw_run *end = index->runs + index->count;
+    const lw_run *end = lw_index_runs(index) + index->count;
     const lw_run *run = lw_index_find(index, first);
     size_t needed = 0;
     for (const lw_run *r = run; r < end && r->first < next; r++)

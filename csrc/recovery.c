@@ -11,9 +11,7 @@ enum { RESTORE_STEP = 1 << 16 };
 
 void lw_recovered_free(lw_recovered *found)
 {
-    for (size_t i = 0; i < found->segment_count; i++)
-        lw_segment_unpin(found->segments[i]);
-    free(found->segments);
+    lw_segment_list_release(&found->segments);
     lw_index_free(&found->index);
     free(found->leftovers);
     free(found->spares);
@@ -39,7 +37,8 @@ int lw_recovery_make(lw_fs *fs, lw_file *lock_file, uint64_t size, lw_recovered 
     lw_segment_name(1, LW_SEGMENT_SUFFIX, name);
     int status = LW_OK;
     if (found->successor == 0) {
-        status = lw_prepare_fill(fs, 1, size, NULL, NULL, error);
+        lw_making making = {.size = size};
+        status = lw_prepare_make(fs, 1, &making, error);
         if (status == LW_OK)
             status = lw_prepare_name(fs, 1, 1, error);
     } else {
@@ -91,7 +90,7 @@ static void restore_run(void *argument)
 
 static int restore_tail(lw_fs *fs, lw_recovered *found, lw_error *error)
 {
-    lw_segment *tail = found->segments[found->segment_count - 1];
+    lw_segment *tail = lw_recovered_tail(found);
     restore r = {.tail = tail, .cut_bytes = found->cut_bytes, .copy = malloc(RESTORE_STEP)};
     char name[LW_NAME_SIZE];
     lw_segment_name_of(tail, name);
@@ -121,10 +120,13 @@ int lw_recovery_act(lw_fs *fs, lw_file *lock_file, lw_recovered *found, lw_error
     for (size_t i = 0; i < found->leftover_count; i++) {
         char name[LW_NAME_SIZE];
         lw_segment_name(found->leftovers[i], LW_SEGMENT_SUFFIX, name);
-        (void)fs->remove(fs, name); /* it stays a leftover */
+        int stays = fs->remove(fs, name); /* it stays a leftover */
+        if (stays) {
+            found->removal_failures++;
+            found->removal_errno = stays;
+        }
     }
     found->durable_index = found->state.bounds.next - 1;
-    found->watermark = (lw_position){found->segments[found->segment_count - 1]->identity.number,
-                                     found->segments[found->segment_count - 1]->end};
+    found->watermark = (lw_position){lw_recovered_tail(found)->identity.number, lw_recovered_tail(found)->end};
     return LW_OK;
 }

@@ -5,6 +5,7 @@
 #define LW_RECOVERY_H
 
 #include "index.h"
+#include "segment_list.h"
 
 typedef struct lw_recovered {
     uint8_t log_id[LW_LOG_ID_SIZE];
@@ -12,8 +13,7 @@ typedef struct lw_recovered {
     bool is_new;       /* no header yet: segment 1 is to be made, or has no byte that counts */
     lw_state state;
     /* Oldest first; the last is the tail. All are mapped, the tail for writing in a writable open. */
-    lw_segment **segments;
-    size_t segment_count;
+    lw_segment_list segments;
     lw_index index;
     lw_position watermark;  /* the highest that was found */
     uint64_t durable_index; /* what the log itself proves */
@@ -27,7 +27,14 @@ typedef struct lw_recovered {
     size_t leftover_count;
     uint64_t *spares;
     size_t spare_count;
+    uint64_t removal_failures; /* leftovers that could not be removed */
+    int removal_errno;         /* of the last of them */
 } lw_recovered;
+
+static inline lw_segment *lw_recovered_tail(const lw_recovered *found)
+{
+    return lw_segment_list_items(&found->segments)[found->segments.count - 1];
+}
 
 /* Reads only. Fills `recovered` also on failure: always free it. */
 int lw_recovery_judge(lw_fs *, bool writable, lw_recovered *, lw_error *);

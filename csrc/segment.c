@@ -6,6 +6,8 @@
 #include "crc32c.h"
 #include "error.h"
 
+enum { UNMAP_STEP = 4 << 20 }; /* bytes */
+
 int lw_segment_map(lw_fs *fs, lw_file *file, const char *name, uint64_t size, bool writable, lw_segment **out,
                    lw_error *error)
 {
@@ -16,13 +18,18 @@ int lw_segment_map(lw_fs *fs, lw_file *file, const char *name, uint64_t size, bo
     }
     int failed = fs->map(fs, file, size, writable, &segment->base);
     if (failed) {
+        const char *what = "cannot map the file";
         fs->close(fs, file);
         free(segment);
-        return lw_fail_errno(error, failed, name, "mmap");
+        if (failed == ENOMEM) /* not a lack of memory: the process is to know which limit it met */
+            what = "cannot map the file: the process has as many mappings as vm.max_map_count allows, or no address space "
+                   "left; each segment takes one mapping, so raise the limit or segment_bytes";
+        (void)lw_fail_errno(error, failed, name, what);
+        return error->status = LW_IO;
     }
     segment->fs = fs;
     segment->file = file;
-    segment->size = size;
+    segment->size = segment->mapped = size;
     segment->pins = 1;
     segment->end = LW_FRAMES_OFFSET;
     segment->lowest_override = LW_NO_OVERRIDE;
@@ -39,10 +46,28 @@ void lw_segment_unpin(lw_segment *segment)
 {
     if (__atomic_sub_fetch(&segment->pins, 1, __ATOMIC_ACQ_REL) > 0)
         return;
-    segment->fs->unmap(segment->fs, segment->base, segment->size);
-    segment->fs->close(segment->fs, segment->file);
+    while (lw_segment_unmap_step(segment))
+        ;
+    lw_segment_close_file(segment);
     free(segment->index_items);
     free(segment);
+}
+
+void lw_segment_close_file(lw_segment *segment)
+{
+    if (segment->file != NULL)
+        segment->fs->close(segment->fs, segment->file);
+    segment->file = NULL;
+}
+
+/* From its end, so that what is left stays one mapping. A step holds the process's memory map for a fraction of a millisecond. */
+bool lw_segment_unmap_step(lw_segment *segment)
+{
+    uint64_t left = segment->mapped > UNMAP_STEP ? segment->mapped - UNMAP_STEP : 0;
+    if (segment->mapped > 0)
+        segment->fs->unmap(segment->fs, segment->base + left, segment->mapped - left);
+    segment->mapped = left;
+    return left > 0;
 }
 
 bool lw_segment_pinned_by_reader(const lw_segment *segment)

@@ -4,6 +4,8 @@
  *
  * A segment is counted: the log holds one pin as long as the segment belongs to it, each reader one while it copies.
  * Nothing is unmapped under a pin. All other fields belong to whoever holds the log's locks (log.h).
+ *
+ * Only what is written to needs its file: a sealed segment has none, so that a log of any length needs few descriptors.
  */
 #ifndef LW_SEGMENT_H
 #define LW_SEGMENT_H
@@ -13,9 +15,11 @@
 
 typedef struct lw_segment {
     lw_fs *fs;
-    lw_file *file;
+    lw_file *file;  /* NULL once sealed, and for readers once recovered */
+    uint32_t syncs; /* that use `file` at this moment: it stays open for them */
     uint8_t *base;
     uint64_t size;
+    uint64_t mapped; /* bytes of it, from its start */
     lw_identity identity;
     uint32_t seed;
     uint32_t pins; /* atomic */
@@ -32,14 +36,16 @@ typedef struct lw_segment {
     uint64_t index_capacity;
     uint32_t index_check;   /* sealed */
     uint32_t index_checked; /* sealed, atomic: the mapped items were held against index_check once */
-    uint64_t dead_ticket; /* the write that made its last entry invisible */
-    struct lw_segment *next_removed; /* for the keeper, once the log has let it go */
+    struct lw_segment *next_obsolete; /* for the keeper, once the log has let it go */
 } lw_segment;
 
 /* Opens and maps. Takes the file over, also on failure. `size` is what to map. */
 int lw_segment_map(lw_fs *, lw_file *, const char *name, uint64_t size, bool writable, lw_segment **, lw_error *);
 void lw_segment_pin(lw_segment *);
-void lw_segment_unpin(lw_segment *); /* the last one unmaps, closes and frees */
+void lw_segment_unpin(lw_segment *); /* the last one unmaps, closes and frees: never with a lock held */
+void lw_segment_close_file(lw_segment *);
+/* Unmaps a part of a segment of which the caller has the only pin. False where all is unmapped: then unpin it. */
+bool lw_segment_unmap_step(lw_segment *);
 bool lw_segment_pinned_by_reader(const lw_segment *);
 
 /* For readers beside a writer: true where the file has been used again, or cut, since its header was read. */

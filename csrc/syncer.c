@@ -16,10 +16,12 @@ static lw_segment *start_sync(lw_wal *wal, lw_position *position, uint64_t *tick
     wal->sync_running = true;
     wal->syncing_index = wal->state.bounds.next - 1;
     wal->syncing_floor = wal->state.bounds.first - 1;
+    wal->syncing_oldest = lw_oldest_needed(wal);
     *position = (lw_position){wal->tail->identity.number, wal->tail->end};
     *ticket = wal->accepted_ticket;
     wal->synced_entries_at = wal->stats.entries;
     lw_segment_pin(wal->tail);
+    wal->tail->syncs++;
     return wal->tail;
 }
 
@@ -56,13 +58,32 @@ static void finish_sync(lw_wal *wal, lw_segment *segment, lw_position position, 
             wal->durable_ticket = ticket;
         wal->durable_index = wal->syncing_index;
         wal->durable_floor = wal->syncing_floor;
+        wal->durable_oldest = wal->syncing_oldest;
         wal->first_unsynced_ns =
             wal->accepted_ticket > wal->durable_ticket && wal->options.sync_interval_ms > 0 ? started_ns : 0;
         lw_keeper_notice_durable(wal);
     }
     lw_show_positions(wal);
     lw_announce(wal);
+}
+
+/* With `lock` held, which is let go where anything is closed or unmapped. A sealed segment's descriptor stays until the last sync
+ * that uses it has ended: closed earlier, its number could be somebody else's file by the time of the sync. */
+static void let_go(lw_wal *wal, lw_segment *segment)
+{
+    segment->syncs--;
+    if (segment == wal->tail) { /* which the log has pinned, too */
+        lw_segment_unpin(segment);
+        return;
+    }
+    lw_file *file = segment->syncs == 0 ? segment->file : NULL;
+    if (file != NULL)
+        segment->file = NULL;
+    (void)pthread_mutex_unlock(&wal->lock);
+    if (file != NULL)
+        wal->fs->close(wal->fs, file);
     lw_segment_unpin(segment);
+    (void)pthread_mutex_lock(&wal->lock);
 }
 
 /* With `lock` held, which is let go for the sync. */
@@ -78,12 +99,13 @@ static void sync_once(lw_wal *wal)
     if (!failed)
         count_sync(wal, started_ns);
     finish_sync(wal, segment, position, ticket, started_ns, failed);
+    let_go(wal, segment);
 }
 
 /* With `lock` held, which is let go meanwhile. A roll that is at hand costs no sync of its own this way. */
 static void sync_or_roll(lw_wal *wal)
 {
-    if (wal->tail_is_spent && wal->successor != 0) {
+    if (wal->tail_is_spent && wal->successor != NULL) {
         (void)pthread_mutex_unlock(&wal->lock);
         bool rolled = lw_roll_ahead(wal);
         (void)pthread_mutex_lock(&wal->lock);
@@ -134,7 +156,19 @@ int lw_ticket_status(lw_wal *wal, uint64_t ticket, bool durable, lw_error *error
     return LW_PENDING;
 }
 
-int lw_wait_ticket(lw_wal *wal, uint64_t ticket, bool durable, uint64_t deadline_ns, lw_error *error)
+enum {
+    SHORT_SYNC_NS = 10 * 1000000,
+    LATELY_NS = 100 * 1000000,
+};
+
+bool lw_syncs_are_short(const lw_wal *wal)
+{
+    uint64_t took_ns = __atomic_load_n(&wal->shown_sync_ns, __ATOMIC_RELAXED);
+    uint64_t ended_ns = __atomic_load_n(&wal->shown_synced_ns, __ATOMIC_RELAXED);
+    return ended_ns != 0 && took_ns < SHORT_SYNC_NS && lw_now_ns() - ended_ns < LATELY_NS;
+}
+
+int lw_wait_ticket(lw_wal *wal, uint64_t ticket, bool durable, bool helps, uint64_t deadline_ns, lw_error *error)
 {
     int status;
     (void)pthread_mutex_lock(&wal->lock);
@@ -142,14 +176,14 @@ int lw_wait_ticket(lw_wal *wal, uint64_t ticket, bool durable, uint64_t deadline
         status = lw_ticket_status(wal, ticket, durable, error);
         if (status != LW_PENDING)
             break;
-        if (durable && deadline_ns != 0)
-            lw_want_durable(wal, ticket); /* a sync of its own could take longer */
+        if (durable && !helps)
+            lw_want_durable(wal, ticket);
         else if (durable && wal->accepted_ticket >= ticket && !wal->sync_running) {
             sync_or_roll(wal);
             continue;
         }
-        if (wal->accepted_ticket < ticket && wal->queue_first != NULL && deadline_ns == 0) {
-            /* The roll that it waits for: done here, it costs no change of threads. */
+        if (helps && wal->accepted_ticket < ticket && wal->queue_first != NULL && !lw_waits_for_successor(wal)) {
+            /* The rotation that it waits for: done here, it costs no change of threads. */
             (void)pthread_mutex_unlock(&wal->lock);
             lw_drain_queue(wal);
             (void)pthread_mutex_lock(&wal->lock);
@@ -224,77 +258,83 @@ static int seal(lw_wal *wal, lw_page *footer, lw_error *error)
     return status;
 }
 
-static int map_successor(lw_wal *wal, uint64_t number, lw_segment **out, lw_error *error)
+static int store_header(lw_wal *wal, lw_segment *segment, const lw_page *footer, lw_error *error)
 {
-    char name[LW_NAME_SIZE];
-    lw_file *file;
-    lw_identity identity = {.number = number};
-    memcpy(identity.log_id, wal->log_id, LW_LOG_ID_SIZE);
-    lw_segment_name(number, LW_SEGMENT_SUFFIX, name);
-    int failed = wal->fs->random(wal->fs, &identity.nonce, sizeof identity.nonce);
-    if (!failed)
-        failed = wal->fs->open(wal->fs, name, LW_OPEN_WRITE, &file);
-    if (failed)
-        return lw_fail_errno(error, failed, name, "cannot begin the segment");
-    int status = lw_segment_map(wal->fs, file, name, wal->successor_size, true, out, error);
-    if (status == LW_OK)
-        lw_segment_set_identity(*out, &identity);
+    lw_page header;
+    describe_with_state(wal, segment, LW_HEADER, &header);
+    header.predecessor = wal->tail != NULL ? wal->tail->identity.number : 0;
+    header.predecessor_check = footer->check;
+    store_pages pages = {.segment = segment, .page = &header};
+    int status = store(&pages, error);
+    segment->header_check = header.check;
     return status;
+}
+
+/* Takes the sealed segment's descriptor, unless a sync uses it: then that sync closes it. */
+static lw_file *seal_in_memory(lw_segment *old, const lw_page *footer)
+{
+    lw_file *file = old->syncs == 0 ? old->file : NULL;
+    if (file != NULL)
+        old->file = NULL;
+    old->sealed = true;
+    old->footer_check = footer->check;
+    old->index_checked = 1; /* it was just written from memory */
+    old->index_items = NULL;
+    return file;
 }
 
 static void adopt_tail(lw_wal *wal, lw_segment *segment, const lw_page *footer)
 {
     lw_segment *old = wal->tail;
+    lw_file *file = NULL;
+    uint32_t *items = old == NULL ? NULL : old->index_items;
     (void)pthread_mutex_lock(&wal->lock);
-    if (old != NULL) {
-        old->sealed = true;
-        old->footer_check = footer->check;
-        old->index_checked = 1; /* it was just written from memory */
-        uint32_t *items = old->index_items;
-        old->index_items = NULL;
-        free(items);
-    }
-    wal->segments[wal->segment_count++] = segment;
+    if (old != NULL)
+        file = seal_in_memory(old, footer);
+    lw_segment_list_append(&wal->segments, segment);
     wal->tail = segment;
     wal->tail_is_spent = false;
+    wal->rotation_bytes = 0;
     lw_keeper_successor_taken(wal);
     (void)pthread_mutex_unlock(&wal->lock);
+    free(items);
+    if (file != NULL)
+        wal->fs->close(wal->fs, file);
 }
 
-int lw_begin_segment(lw_wal *wal, uint64_t segment_bytes, lw_error *error)
+/* With accept_lock held, so that only the keeper changes the list meanwhile, and only its start. */
+static int reserve_segment(lw_wal *wal, lw_error *error)
 {
-    uint64_t number;
-    lw_segment *segment;
-    lw_page header;
-    lw_page footer = {.check = 0};
+    lw_segment_list grown;
     (void)pthread_mutex_lock(&wal->lock);
-    int status = lw_reserve_segment(wal);
+    lw_segment_list before = wal->segments;
     (void)pthread_mutex_unlock(&wal->lock);
-    if (status != LW_OK)
+    if (lw_segment_list_has_room(&before))
+        return LW_OK;
+    if (lw_segment_list_grown(&before, &grown) != LW_OK)
         return lw_fail_errno(error, ENOMEM, NULL, "a segment");
-    status = lw_keeper_get_successor(wal, segment_bytes, &number, error);
-    if (status == LW_OK)
-        status = map_successor(wal, number, &segment, error);
+    (void)pthread_mutex_lock(&wal->lock);
+    lw_segment **old = lw_segment_list_replace(&wal->segments, &before, &grown);
+    (void)pthread_mutex_unlock(&wal->lock);
+    free(old);
+    return LW_OK;
+}
+
+int lw_rotate(lw_wal *wal, lw_error *error)
+{
+    lw_segment *segment = wal->successor; /* nobody takes it or lays hands on it while accept_lock is held */
+    lw_page footer = {.check = 0};
+    int status = reserve_segment(wal, error);
+    if (status == LW_OK && wal->tail != NULL)
+        status = seal(wal, &footer, error);
     if (status != LW_OK)
         return status;
-    if (wal->tail != NULL)
-        status = seal(wal, &footer, error);
-    if (status == LW_OK) {
-        describe_with_state(wal, segment, LW_HEADER, &header);
-        header.predecessor = wal->tail != NULL ? wal->tail->identity.number : 0;
-        header.predecessor_check = footer.check;
-        store_pages pages = {.segment = segment, .page = &header};
-        status = store(&pages, error);
-        if (status != LW_OK)
-            lw_keeper_successor_torn(wal);
-    }
-    if (status != LW_OK) {
-        lw_segment_unpin(segment);
-        return status;
-    }
-    segment->header_check = header.check;
-    adopt_tail(wal, segment, &footer);
-    return LW_OK;
+    status = store_header(wal, segment, &footer, error);
+    if (status == LW_OK)
+        adopt_tail(wal, segment, &footer);
+    else
+        lw_keeper_successor_torn(wal);
+    return status;
 }
 
 /* ---- closing ---- */
@@ -347,7 +387,7 @@ void *lw_syncer_main(void *argument)
         uint64_t deadline_ns;
         bool over = interval_is_over(wal, &deadline_ns);
         bool wanted = wal->wanted_ticket > wal->durable_ticket && wal->accepted_ticket > wal->durable_ticket;
-        if (wal->queue_first != NULL) {
+        if (wal->queue_first != NULL && !lw_waits_for_successor(wal)) {
             (void)pthread_mutex_unlock(&wal->lock);
             lw_drain_queue(wal);
             (void)pthread_mutex_lock(&wal->lock);

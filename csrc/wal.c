@@ -39,20 +39,40 @@ static uint64_t deadline_after(int64_t timeout_ns)
     return timeout_ns < 0 ? 0 : lw_now_ns() + (uint64_t)timeout_ns;
 }
 
-int lw_wal_wait(lw_wal *wal, uint64_t ticket, int durable, int64_t timeout_ns, lw_error *error)
+/* A refusal of the write is told once, so it is taken only when the write is accepted or refused. */
+static int wait_for(lw_wal *wal, uint64_t ticket, bool durable, bool helps, uint64_t deadline_ns, lw_error *error)
 {
     int status = lw_enter(wal, error);
     if (status != LW_OK)
         return status;
-    uint64_t deadline_ns = deadline_after(timeout_ns);
-    status = lw_wait_ticket(wal, ticket, false, deadline_ns, error);
+    status = lw_wait_ticket(wal, ticket, false, helps, deadline_ns, error);
     if (status == LW_OK) {
         (void)pthread_mutex_lock(&wal->lock);
         status = lw_take_refusal(wal, ticket, error);
         (void)pthread_mutex_unlock(&wal->lock);
     }
     if (status == LW_OK && durable)
-        status = lw_wait_ticket(wal, ticket, true, deadline_ns, error);
+        status = lw_wait_ticket(wal, ticket, true, helps, deadline_ns, error);
+    lw_leave(wal);
+    return status;
+}
+
+int lw_wal_wait(lw_wal *wal, uint64_t ticket, int durable, int64_t timeout_ns, lw_error *error)
+{
+    return wait_for(wal, ticket, durable != 0, timeout_ns < 0, deadline_after(timeout_ns), error);
+}
+
+int lw_wal_wait_slice(lw_wal *wal, uint64_t ticket, int durable, int64_t slice_ns, lw_error *error)
+{
+    return wait_for(wal, ticket, durable != 0, lw_syncs_are_short(wal), deadline_after(slice_ns), error);
+}
+
+int lw_wal_wait_synced_slice(lw_wal *wal, uint64_t ticket, int64_t slice_ns, lw_error *error)
+{
+    int status = lw_enter(wal, error);
+    if (status != LW_OK)
+        return status;
+    status = lw_wait_ticket(wal, ticket, true, lw_syncs_are_short(wal), deadline_after(slice_ns), error);
     lw_leave(wal);
     return status;
 }
@@ -72,14 +92,24 @@ uint64_t lw_wal_synced_ns(lw_wal *wal)
     return __atomic_load_n(&wal->shown_synced_ns, __ATOMIC_RELAXED);
 }
 
-int lw_wal_wait_removed(lw_wal *wal, lw_error *error)
+int lw_wal_wait_removed(lw_wal *wal, int64_t timeout_ns, lw_error *error)
 {
     int status = lw_enter(wal, error);
     if (status != LW_OK)
         return status;
-    lw_keeper_wait_removed(wal);
+    status = lw_keeper_wait_removed(wal, deadline_after(timeout_ns), error);
     lw_leave(wal);
-    return LW_OK;
+    return status;
+}
+
+int lw_wal_wait_room(lw_wal *wal, int64_t timeout_ns, lw_error *error)
+{
+    int status = lw_enter(wal, error);
+    if (status != LW_OK)
+        return status;
+    status = lw_wait_for_room(wal, deadline_after(timeout_ns), error);
+    lw_leave(wal);
+    return status;
 }
 
 int lw_wal_check_open(lw_wal *wal, lw_error *error)
@@ -94,10 +124,10 @@ int lw_wal_check_open(lw_wal *wal, lw_error *error)
 
 static lw_subscriber *find_subscriber(lw_wal *wal, int descriptor)
 {
-    for (size_t i = 0; i < LW_MAX_SUBSCRIBERS; i++)
-        if (wal->subscribers[i].descriptor == descriptor)
-            return &wal->subscribers[i];
-    return NULL;
+    lw_subscriber *subscriber = wal->subscribers;
+    while (subscriber != NULL && subscriber->descriptor != descriptor)
+        subscriber = subscriber->next;
+    return subscriber;
 }
 
 int lw_wal_subscribe(lw_wal *wal, int descriptor, lw_error *error)
@@ -105,15 +135,15 @@ int lw_wal_subscribe(lw_wal *wal, int descriptor, lw_error *error)
     int status = lw_enter(wal, error);
     if (status != LW_OK)
         return status;
-    (void)pthread_mutex_lock(&wal->lock);
-    lw_subscriber *subscriber = find_subscriber(wal, -1);
-    if (subscriber != NULL)
-        *subscriber = (lw_subscriber){descriptor, false};
-    else
-        status = lw_fail(error, LW_OUT_OF_RANGE, "at most %d event loops can wait for one log", LW_MAX_SUBSCRIBERS);
-    (void)pthread_mutex_unlock(&wal->lock);
+    lw_subscriber *subscriber = malloc(sizeof *subscriber);
+    if (subscriber != NULL) {
+        (void)pthread_mutex_lock(&wal->lock);
+        *subscriber = (lw_subscriber){wal->subscribers, descriptor, false};
+        wal->subscribers = subscriber;
+        (void)pthread_mutex_unlock(&wal->lock);
+    }
     lw_leave(wal);
-    return status;
+    return subscriber != NULL ? LW_OK : lw_fail_errno(error, ENOMEM, NULL, "an event loop that waits for the log");
 }
 
 void lw_wal_unsubscribe(lw_wal *wal, int descriptor)
@@ -121,10 +151,14 @@ void lw_wal_unsubscribe(lw_wal *wal, int descriptor)
     if (lw_forked(wal))
         return;
     (void)pthread_mutex_lock(&wal->lock);
-    lw_subscriber *subscriber = find_subscriber(wal, descriptor);
+    lw_subscriber **at = &wal->subscribers;
+    while (*at != NULL && (*at)->descriptor != descriptor)
+        at = &(*at)->next;
+    lw_subscriber *subscriber = *at;
     if (subscriber != NULL)
-        *subscriber = (lw_subscriber){-1, false};
+        *at = subscriber->next;
     (void)pthread_mutex_unlock(&wal->lock);
+    free(subscriber);
 }
 
 void lw_wal_arm(lw_wal *wal, int descriptor, uint64_t ticket, int durable)
@@ -323,7 +357,7 @@ int lw_wal_wait_durable(lw_wal *wal, uint64_t index, int64_t timeout_ns, lw_erro
         return status;
     status = durable_target(wal, index, &ticket, &place, error);
     if (status == LW_OK && ticket > 0)
-        status = lw_wait_ticket(wal, ticket, true, deadline_after(timeout_ns), error);
+        status = lw_wait_ticket(wal, ticket, true, timeout_ns < 0, deadline_after(timeout_ns), error);
     if (status == LW_OK)
         status = check_durable(wal, index, &place, error);
     lw_leave(wal);
@@ -397,25 +431,51 @@ void lw_wal_stats(lw_wal *wal, lw_stats *stats)
     stats->sync_p50_ns = lw_histogram_permille(&wal->sync_times, 500);
     stats->sync_p99_ns = lw_histogram_permille(&wal->sync_times, 990);
     stats->sync_max_ns = wal->sync_times.highest;
-    stats->segments = wal->segment_count;
-    stats->spares = wal->spare_count + (wal->successor != 0 || wal->successor_to_wipe);
+    stats->segments = wal->segments.count;
+    stats->spares = wal->spare_count + (wal->successor != NULL || wal->successor_to_wipe);
+    stats->queue_bytes = wal->queue_bytes;
     (void)pthread_mutex_unlock(&wal->lock);
 }
 
-size_t lw_wal_segments(lw_wal *wal, lw_segment_info *rows, size_t capacity)
+/* The runs that are visible ascend by segment, but a segment need not have one. */
+static void describe_segment(const lw_segment *segment, const lw_run **run, const lw_run *end, lw_segment_info *row)
 {
-    (void)pthread_mutex_lock(&wal->lock);
-    size_t count = wal->segment_count;
-    for (size_t i = 0; i < count && i < capacity; i++) {
-        const lw_segment *segment = wal->segments[i];
-        rows[i] = (lw_segment_info){.number = segment->identity.number, .size = segment->size, .end = segment->end,
-                                    .sealed = segment->sealed};
-        for (size_t r = 0; r < wal->index.count; r++)
-            if (wal->index.runs[r].segment == segment) {
-                rows[i].first_index = wal->index.runs[r].first;
-                rows[i].next_index = wal->index.runs[r].next;
-            }
+    *row = (lw_segment_info){.number = segment->identity.number, .size = segment->size, .end = segment->end,
+                             .sealed = segment->sealed};
+    while (*run < end && (*run)->segment->identity.number < segment->identity.number)
+        ++*run;
+    if (*run < end && (*run)->segment == segment) {
+        row->first_index = (*run)->first;
+        row->next_index = (*run)->next;
     }
+}
+
+enum { ROWS_AT_ONCE = 64 }; /* that `lock` is held for */
+
+static size_t describe_segments(lw_wal *wal, uint64_t after, lw_segment_info *rows, size_t capacity)
+{
+    size_t count = 0;
+    (void)pthread_mutex_lock(&wal->lock);
+    lw_segment **items = lw_segment_list_items(&wal->segments);
+    size_t at = lw_segment_list_after(&wal->segments, after);
+    const lw_run *run = at < wal->segments.count ? lw_index_of_segment(&wal->index, items[at]->identity.number) : NULL;
+    const lw_run *end = lw_index_runs(&wal->index) + wal->index.count;
+    for (; count < capacity && at < wal->segments.count; at++, count++)
+        describe_segment(items[at], &run, end, &rows[count]);
     (void)pthread_mutex_unlock(&wal->lock);
+    return count;
+}
+
+size_t lw_wal_segments(lw_wal *wal, uint64_t after, lw_segment_info *rows, size_t capacity)
+{
+    size_t count = 0;
+    while (count < capacity) {
+        size_t most = capacity - count < ROWS_AT_ONCE ? capacity - count : ROWS_AT_ONCE;
+        size_t more = describe_segments(wal, after, rows + count, most);
+        count += more;
+        if (more < most)
+            break;
+        after = rows[count - 1].number;
+    }
     return count;
 }

@@ -15,7 +15,9 @@ from pylogwal.errors import (
     EntryTooLargeError,
     InvalidEntryError,
     LockedError,
+    LogIOError,
     PurgedError,
+    QueueFullError,
     ReadOnlyError,
     SyncFailedError,
     UnsupportedFormatError,
@@ -49,6 +51,8 @@ __all__ = [
     "LockedError",
     "DiskFullError",
     "SyncFailedError",
+    "LogIOError",
+    "QueueFullError",
     "ClosedError",
     "ReadOnlyError",
 ]

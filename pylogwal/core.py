@@ -28,7 +28,9 @@ from pylogwal.errors import (
     EntryTooLargeError,
     InvalidEntryError,
     LockedError,
+    LogIOError,
     PurgedError,
+    QueueFullError,
     ReadOnlyError,
     SyncFailedError,
     UnsupportedFormatError,
@@ -60,7 +62,8 @@ _ERRORS: dict[int, type[WalError]] = {
     lib.LW_SYNC_FAILED: SyncFailedError,
     lib.LW_CLOSED: ClosedError,
     lib.LW_READ_ONLY: ReadOnlyError,
-    lib.LW_IO: WalError,
+    lib.LW_IO: LogIOError,
+    lib.LW_QUEUE_FULL: QueueFullError,
 }
 
 PERSIST, TRUNCATE, REPLACE = lib.LW_PERSIST, lib.LW_TRUNCATE, lib.LW_REPLACE
@@ -79,6 +82,9 @@ _BOUND = (
 
 _NOWHERE = LogId(0, 0)
 
+_SIGNALS_EVERY_NS = 100_000_000
+"""So often a call that waits lets the interpreter look for signals."""
+
 _UNKNOWN = U64_MAX
 """As the last index of a range: nobody can tell."""
 
@@ -88,7 +94,7 @@ class Ticket(NamedTuple):
 
     number: int
     queued: bool
-    """Not accepted yet: it waits for a segment roll, and may still be refused."""
+    """Not accepted yet: it waits for a rotation, and may still be refused."""
 
 
 class SegmentInfo(NamedTuple):
@@ -173,6 +179,7 @@ class Core:
         segment_bytes: int,
         max_entry_bytes: int,
         spare_segments: int,
+        max_queue_bytes: int,
         sync_interval_ms: int,
         create: bool,
         read_only: bool,
@@ -183,6 +190,7 @@ class Core:
                 "segment_bytes": segment_bytes,
                 "max_entry_bytes": max_entry_bytes,
                 "spare_segments": spare_segments,
+                "max_queue_bytes": max_queue_bytes,
                 "sync_interval_ms": sync_interval_ms,
                 "create": create,
                 "read_only": read_only,
@@ -202,6 +210,15 @@ class Core:
         if status in (lib.LW_OK, lib.LW_PENDING, lib.LW_NOT_FOUND):
             return status
         raise _error(self.path, error)
+
+    def _wait(self, function: Callable[..., int], *arguments: Any) -> None:
+        """The same for a call that waits: in slices, between which signals are handled."""
+        with_slice = (*arguments, _SIGNALS_EVERY_NS)
+        error = ffi.new("lw_error *")
+        while (status := function(*with_slice, error)) == lib.LW_TIMED_OUT:
+            pass
+        if status != lib.LW_OK:
+            raise _error(self.path, error)
 
     def _bind(self) -> None:
         path = self.path
@@ -270,7 +287,8 @@ class Core:
     ) -> Ticket:
         """One write. The entries and the hard state have been checked (`pylogwal.checks`).
 
-        With `may_wait` it waits for its turn with other threads that are writing at this moment.
+        Where writes that wait for a rotation leave no room for it, it waits for that if it
+        `may_wait`, and is a QueueFullError else.
         """
         keep = [ffi.from_buffer(entry.payload) for entry in entries]
         rows = ffi.new("lw_entry[]", len(entries))
@@ -279,14 +297,17 @@ class Core:
             row.payload, row.size = payload, len(entry.payload)
         state = ffi.NULL if hard_state is None else _hard_state_to_c(hard_state)
         batch = ffi.new("lw_batch *", (operation, at, rows, len(entries), state))
-        patience = lib.LW_WAIT if may_wait else lib.LW_QUEUE
-        ticket = ffi.new("uint64_t *")
-        status = self._check(lib.lw_wal_submit, self._handle, batch, patience, ticket)
+        ticket, error = ffi.new("uint64_t *"), ffi.new("lw_error *")
+        arguments = (self._handle, batch, lib.LW_QUEUE, ticket, error)
+        while (status := lib.lw_wal_submit(*arguments)) == lib.LW_QUEUE_FULL and may_wait:
+            self._wait(lib.lw_wal_wait_room, self._handle)
+        if status not in (lib.LW_OK, lib.LW_PENDING):
+            raise _error(self.path, error)
         return Ticket(ticket[0], status == lib.LW_PENDING)
 
     def wait(self, ticket: Ticket, *, durable: bool) -> None:
         """Until accepted, or durable. Blocks; raises what the write was refused with."""
-        self._check(lib.lw_wal_wait, self._handle, ticket.number, durable, -1)
+        self._wait(lib.lw_wal_wait_slice, self._handle, ticket.number, durable)
 
     def poll(self, number: int, durable: bool) -> bool:
         """Whether the ticket of that number is accepted, or durable. Raises what the write was
@@ -296,7 +317,7 @@ class Core:
 
     def wait_removed(self) -> None:
         """Until the files that a durable purge made useless are gone. Blocks."""
-        self._check(lib.lw_wal_wait_removed, self._handle)
+        self._wait(lib.lw_wal_wait_removed, self._handle)
 
     # -- being told ------------------------------------------------------------------------------
 
@@ -376,13 +397,21 @@ class Core:
 
     def wait_durable(self, index: int, timeout_ns: int) -> None:
         """`timeout_ns` below 0: as long as it takes."""
-        self._check(lib.lw_wal_wait_durable, self._handle, index, timeout_ns)
+        if timeout_ns >= 0:
+            self._check(lib.lw_wal_wait_durable, self._handle, index, timeout_ns)
+            return
+        ticket, place = self.durable_target(index)
+        if ticket:
+            self._wait(lib.lw_wal_wait_synced_slice, self._handle, ticket)
+            self.check_durable(index, place)
 
-    def durable_target(self, index: int) -> tuple[bool, Any]:
-        """Whether `index` is durable; if not, what to check with after the next sync."""
+    def durable_target(self, index: int) -> tuple[int, Any]:
+        """The number of the ticket to wait for, 0 where `index` is durable; and what to check with
+        afterwards.
+        """
         ticket, place = ffi.new("uint64_t *"), ffi.new("lw_position *")
         self._check(lib.lw_wal_durable_target, self._handle, index, ticket, place)
-        return ticket[0] == 0, place
+        return int(ticket[0]), place
 
     def check_durable(self, index: int, place: Any) -> None:
         """Raises ConflictError where the entry was replaced since `durable_target`."""
@@ -404,13 +433,16 @@ class Core:
     def segments(self) -> list[SegmentInfo]:
         """The segments that hold the log, oldest first."""
         self.check_open()
-        capacity = 64
-        while True:
-            rows = ffi.new("lw_segment_info[]", capacity)
-            count = lib.lw_wal_segments(self._handle, rows, capacity)
-            if count <= capacity:
-                break
-            capacity = count * 2
+        rows = ffi.new("lw_segment_info[]", 64)
+        found: list[SegmentInfo] = []
+        after = 0
+        while count := lib.lw_wal_segments(self._handle, after, rows, 64):
+            found += self._segment_infos(rows[0:count])
+            after = rows[count - 1].number
+        return found
+
+    @staticmethod
+    def _segment_infos(rows: Any) -> list[SegmentInfo]:
         return [
             SegmentInfo(
                 row.number,
@@ -421,7 +453,7 @@ class Core:
                 row.next_index,
                 bool(row.sealed),
             )
-            for row in rows[0:count]
+            for row in rows
         ]
 
     def owned_here(self) -> bool:

@@ -20,7 +20,9 @@ __all__ = [
     "EntryTooLargeError",
     "InvalidEntryError",
     "LockedError",
+    "LogIOError",
     "PurgedError",
+    "QueueFullError",
     "ReadOnlyError",
     "SyncFailedError",
     "UnsupportedFormatError",
@@ -137,6 +139,18 @@ class DiskFullError(WalError, OSError):
 class SyncFailedError(WalError, OSError):
     """An fdatasync or a directory sync failed. Every later write is refused with this error until
     the log is opened again; reads work. What was not acknowledged may or may not be there then.
+    """
+
+
+class LogIOError(WalError, OSError):
+    """Any other error of the operating system, with its `errno`. ESTALE: another directory stands
+    where the log was opened, so that its next start would not see what is written here.
+    """
+
+
+class QueueFullError(WalError):
+    """`submit` met a rotation, and the writes that wait for it hold `max_queue_bytes` already.
+    Nothing was accepted; the same call works once the rotation is done.
     """
 
 

@@ -8,6 +8,7 @@ long, run in a thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 from asyncio import get_running_loop
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pylogwal.checks import U64_MAX, checked_int
 from pylogwal.core import Ticket
+from pylogwal.errors import QueueFullError
 from pylogwal.store import LogStore, MetaStore
 from pylogwal.types import Durability, Entry, HardState, LogId, Stats
 from pylogwal.waker import Waker, call_in
@@ -70,6 +72,7 @@ def open(
     segment_bytes: int = 64 * MIB,
     max_entry_bytes: int = 16 * MIB,
     spare_segments: int = 1,
+    max_queue_bytes: int = 64 * MIB,
     create: bool = True,
     read_only: bool = False,
 ) -> _Opening:
@@ -86,6 +89,7 @@ def open(
         segment_bytes=segment_bytes,
         max_entry_bytes=max_entry_bytes,
         spare_segments=spare_segments,
+        max_queue_bytes=max_queue_bytes,
         create=create,
         read_only=read_only,
     )
@@ -200,9 +204,12 @@ class WalLogStore(LogStore, MetaStore):
         future's exception. `hard_state` goes into the same batch and the same fdatasync, and is
         durable when the future is done, in every mode. Needs a running loop; never blocks.
 
-        Raises at the call what `persist_entries` raises.
+        Raises at the call what `persist_entries` raises; and QueueFullError where writes that wait
+        for a rotation hold `max_queue_bytes` already, or `persist_entries` waits for room.
         """
         waker = self._wakers.get(get_running_loop()) or self._waker()
+        if waker.room.locked():
+            raise self._wal.queue_full()
         future = waker.future_to_give_away()
         if (
             hard_state is not None
@@ -215,15 +222,41 @@ class WalLogStore(LogStore, MetaStore):
     async def persist_entries(
         self, entries: Iterable[Entry], hard_state: HardState | None = None
     ) -> None:
-        """See `LogStore`; with `hard_state` the two in one batch, durable on return."""
-        # `submit` once more, without a future.
+        """See `LogStore`; with `hard_state` the two in one batch, durable on return. Where the
+        queue of writes that wait for a rotation is full, waits for room in it.
+        """
         waker = self._wakers.get(get_running_loop()) or self._waker()
-        if hard_state is None and self._batch_mode:
-            durable = waker.submit(entries, None)
-            if durable is not NotImplemented:
-                await durable
+        if not isinstance(entries, (list, tuple)):
+            entries = self._wal.checked(entries)  # to have them for a second try
+        if not waker.room.locked():
+            try:
+                written = self._submit_unless_full(waker, entries, hard_state)
+            except QueueFullError:
+                written = None
+            if written is not None:
+                await written
                 return
-        await self._submit_otherwise(waker, entries, hard_state, None)
+        async with waker.room:  # in the order of the calls
+            written = await self._submit_when_there_is_room(waker, entries, hard_state)
+        await written
+
+    def _submit_unless_full(
+        self, waker: Waker, entries: Iterable[Entry], hard_state: HardState | None
+    ) -> Awaitable[None]:
+        """`submit` once more, without a future."""
+        if hard_state is None and self._batch_mode:
+            durable: Awaitable[None] = waker.submit(entries, None)
+            if durable is not NotImplemented:
+                return durable
+        return self._submit_otherwise(waker, entries, hard_state, None)
+
+    async def _submit_when_there_is_room(
+        self, waker: Waker, entries: Iterable[Entry], hard_state: HardState | None
+    ) -> Awaitable[None]:
+        while True:
+            with contextlib.suppress(QueueFullError):
+                return self._submit_unless_full(waker, entries, hard_state)
+            await self._written(self._wal.accept_nothing, durable=False)  # until it has drained
 
     def _submit_otherwise(
         self,
@@ -279,8 +312,8 @@ class WalLogStore(LogStore, MetaStore):
         meanwhile.
         """
         index = checked_int("index", index, 0, U64_MAX)
-        durable, place = self._core.durable_target(index)
-        if not durable:
+        ticket, place = self._core.durable_target(index)
+        if ticket:
             # With a ticket of its own, which comes after all that is waited for already.
             await self._written(self._wal.accept_nothing, durable=True)
             self._core.check_durable(index, place)

@@ -94,6 +94,9 @@ class Stats:
     durable_lag: entries accepted and not durable yet.
     segments: segment files that hold the log now, the one written to included.
     spares: files prepared ahead, waiting to become a segment.
+    rotations_waited: rotations since open that found no file ready, so that writes had to queue.
+    queue_bytes: what the writes hold that wait for a rotation now, in bytes.
+    removal_failures: files that nothing needs any more and that could not be removed, since open.
     recovery_ms: milliseconds that this open took to judge and recover the directory, or to make a
         new log, whose first segment is written whole.
     recovered_entries: entries in the log right after open.
@@ -112,6 +115,9 @@ class Stats:
     durable_lag: int
     segments: int
     spares: int
+    rotations_waited: int
+    queue_bytes: int
+    removal_failures: int
     recovery_ms: float
     recovered_entries: int
     cut_bytes: int

@@ -32,7 +32,7 @@ from pylogwal.checks import (
     clamped_index,
 )
 from pylogwal.core import Core, Ticket
-from pylogwal.errors import InvalidEntryError, SyncFailedError, WalError
+from pylogwal.errors import InvalidEntryError, QueueFullError, SyncFailedError, WalError
 from pylogwal.types import Durability, Entry, HardState, LogId, Stats
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ class Wal:
     sync_interval_ms: INTERVAL only, 1..3,600,000 ms, default 10.
     segment_bytes: size of a segment file, 64 KiB..32 GiB, default 64 MiB. Logs of any size open.
     max_entry_bytes: largest payload, 0..1 GiB, default 16 MiB.
-    spare_segments: files made ahead, 0..16, default 1; with 0 a write waits for them at each roll.
+    spare_segments: files made ahead, 0..16, default 1; with 0 writes queue at each rotation.
+    max_queue_bytes: what writes may hold that wait for a rotation, 1 byte or more, default 64 MiB;
+        a write that finds the queue full waits, or is a QueueFullError (`WalLogStore.submit`).
     create: make a log where there is none (default True).
     read_only: open without a lock, beside a live writer, as of now; `refresh` looks again.
 
@@ -77,6 +79,7 @@ class Wal:
         segment_bytes: int = 64 * MIB,
         max_entry_bytes: int = 16 * MIB,
         spare_segments: int = 1,
+        max_queue_bytes: int = 64 * MIB,
         create: bool = True,
         read_only: bool = False,
     ) -> None:
@@ -92,6 +95,7 @@ class Wal:
             ),
             max_entry_bytes=self._max_entry_bytes,
             spare_segments=checked_option("spare_segments", spare_segments, 0, 16),
+            max_queue_bytes=checked_option("max_queue_bytes", max_queue_bytes, 1, U64_MAX),
             sync_interval_ms=_checked_interval(self._durability, sync_interval_ms),
             create=_checked_bool("create", create),
             read_only=self._read_only,
@@ -159,10 +163,24 @@ class Wal:
         self, entries: Iterable[Entry], hard_state: HardState | None, *, may_wait: bool
     ) -> Ticket:
         """The first half of `persist_entries`: checked, copied, and accepted or queued."""
-        with self._named_in_errors():
-            batch = checked_entries(entries, self._max_entry_bytes)
+        batch = self.checked(entries)
         state = None if hard_state is None else checked_hard_state(hard_state)
         return self.core.submit(core.PERSIST, entries=batch, hard_state=state, may_wait=may_wait)
+
+    def checked(self, entries: Iterable[Entry]) -> list[Entry]:
+        """The entries, if they are such. Raises what `persist_entries` raises for those that are
+        not, whatever the log holds.
+        """
+        with self._named_in_errors():
+            return checked_entries(entries, self._max_entry_bytes)
+
+    def queue_full(self) -> QueueFullError:
+        """The error for a write that may not pass others that wait for room."""
+        return QueueFullError(
+            f"other writes wait for room in the queue: nothing was accepted; send the entries "
+            f"again later [{self.path}]",
+            path=self.path,
+        )
 
     @contextmanager
     def _named_in_errors(self) -> Iterator[None]:
@@ -335,6 +353,9 @@ class Wal:
             ),
             segments=raw.segments,
             spares=raw.spares,
+            rotations_waited=raw.rotations_waited,
+            queue_bytes=raw.queue_bytes,
+            removal_failures=raw.removal_failures,
             recovery_ms=raw.recovery_ns / 1e6,
             recovered_entries=raw.recovered_entries,
             cut_bytes=raw.cut_bytes,

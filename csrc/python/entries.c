@@ -16,6 +16,8 @@ enum {
     STACK_ENTRIES = 16,
     /* A batch larger than this is copied with the interpreter's lock dropped. */
     LARGE_BATCH_BYTES = 1 << 18,
+    /* A call that waits looks so often for signals. */
+    SIGNALS_EVERY_NS = 100 * 1000000,
 };
 
 static PyObject *not_ours(void)
@@ -64,6 +66,24 @@ static bool gather(const binding *b, PyObject *tuple, lw_entry *entries, size_t 
     return true;
 }
 
+/* LW_QUEUE_FULL: waits for room and tries again, but for a signal: then -1, with an exception. */
+static int submit_when_there_is_room(const binding *b, const lw_batch *batch, bool waits, uint64_t *ticket, lw_error *error)
+{
+    for (;;) {
+        int status;
+        lw_error ignored;
+        Py_BEGIN_ALLOW_THREADS
+        status = lw_wal_submit(b->wal, batch, LW_QUEUE, ticket, error);
+        if (status == LW_QUEUE_FULL && waits)
+            (void)lw_wal_wait_room(b->wal, SIGNALS_EVERY_NS, &ignored);
+        Py_END_ALLOW_THREADS
+        if (status != LW_QUEUE_FULL || !waits)
+            return status;
+        if (PyErr_CheckSignals() != 0)
+            return -1;
+    }
+}
+
 /* Tries at once with the interpreter's lock; where another thread is writing, or the batch is large, without it. */
 static int submit_batch(const binding *b, const lw_batch *batch, uint64_t bytes, bool queues, uint64_t *ticket,
                         lw_error *error)
@@ -71,12 +91,9 @@ static int submit_batch(const binding *b, const lw_batch *batch, uint64_t bytes,
     int status = LW_BUSY;
     if (bytes <= LARGE_BATCH_BYTES)
         status = lw_wal_submit(b->wal, batch, queues ? LW_QUEUE : LW_TRY, ticket, error);
-    if (status != LW_BUSY)
+    if (status != LW_BUSY && (status != LW_QUEUE_FULL || queues))
         return status;
-    Py_BEGIN_ALLOW_THREADS
-    status = lw_wal_submit(b->wal, batch, queues ? LW_QUEUE : LW_WAIT, ticket, error);
-    Py_END_ALLOW_THREADS
-    return status;
+    return submit_when_there_is_room(b, batch, !queues, ticket, error);
 }
 
 PyObject *lw_submit_entries(const binding *b, lw_batch *batch, PyObject *given, bool queues, uint64_t *ticket, int *status)
@@ -107,12 +124,14 @@ PyObject *lw_submit_entries(const binding *b, lw_batch *batch, PyObject *given, 
     Py_DECREF(tuple);
     if (!ours)
         return not_ours();
+    if (*status < 0)
+        return NULL;
     if (*status != LW_OK && *status != LW_PENDING)
         return lw_raise_error(b, &error);
     Py_RETURN_NONE;
 }
 
-/* Blocks as long as that takes. */
+/* Blocks as long as that takes, but for a signal whose handler raises: then the write stays accepted. */
 static PyObject *submit_and_wait(const binding *b, lw_batch *batch, PyObject *entries, PyObject *durable)
 {
     lw_error error = {.status = LW_OK};
@@ -121,13 +140,15 @@ static PyObject *submit_and_wait(const binding *b, lw_batch *batch, PyObject *en
     PyObject *result = lw_submit_entries(b, batch, entries, false, &ticket, &status);
     if (result != Py_None || (durable == Py_False && status == LW_OK))
         return result;
-    Py_BEGIN_ALLOW_THREADS
-    status = lw_wal_wait(b->wal, ticket, durable != Py_False, -1, &error);
-    Py_END_ALLOW_THREADS
+    do {
+        Py_BEGIN_ALLOW_THREADS
+        status = lw_wal_wait_slice(b->wal, ticket, durable != Py_False, SIGNALS_EVERY_NS, &error);
+        Py_END_ALLOW_THREADS
+    } while (status == LW_TIMED_OUT && PyErr_CheckSignals() == 0);
     if (status == LW_OK)
         return result;
     Py_DECREF(result);
-    return lw_raise_error(b, &error);
+    return status == LW_TIMED_OUT ? NULL : lw_raise_error(b, &error);
 }
 
 /* persist(entries, durable) */

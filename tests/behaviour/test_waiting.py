@@ -60,8 +60,8 @@ def test_a_reader_does_not_say_that_what_nobody_synced_is_durable(tmp_path: Path
 def test_an_entry_that_is_replaced_while_it_is_waited_for_is_a_conflict(tmp_path: Path) -> None:
     with Wal(tmp_path, durability="manual") as wal:
         wal.persist_entries(run(1, 2))
-        durable, place = wal.core.durable_target(2)
-        assert not durable
+        ticket, place = wal.core.durable_target(2)
+        assert ticket
         wal.persist_entries([Entry(2, 2, b"another")])
         wal.flush()
         with pytest.raises(ConflictError):

@@ -14,7 +14,7 @@ static size_t known_writes;
 static void note_known(void)
 {
     lw_segment_info rows[64];
-    size_t count = lw_wal_segments(s.wal, rows, 64);
+    size_t count = lw_wal_segments(s.wal, 0, rows, 64);
     if (count == 0 || count > 64)
         return;
     known_segment = rows[count - 1].number;
@@ -114,9 +114,10 @@ static void *look(void *argument)
 static void *life_until_sealed(void *argument)
 {
     lw_error error;
+    lw_segment_info rows[2];
     (void)argument;
     (void)session_open();
-    while (lw_wal_segments(s.wal, NULL, 0) < 2)
+    while (lw_wal_segments(s.wal, 0, rows, 2) < 2)
         if (step_persist_sized(s.model.now.next, s.term, 1, 3000) == LW_PENDING)
             (void)lw_wal_wait(s.wal, s.ticket, 0, -1, &error);
     return NULL;

@@ -422,6 +422,24 @@ static int double_allocate(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t s
     return write_bytes(file->file, offset, NULL, size);
 }
 
+/* Blocks that nobody has written read as zeros, also after a crash. Some file systems cannot do this. */
+static int double_reserve(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t size)
+{
+    (void)fs;
+    trace("reserve %s %llu+%llu", name_of(file->file), (unsigned long long)offset, (unsigned long long)size);
+    int failed = begin(DISK_ALLOCATE);
+    if (failed)
+        return failed;
+    if (sim_chance(30))
+        return EOPNOTSUPP;
+    if (offset + size > MAX_SIZE)
+        return ENOSPC;
+    if (offset + size > file->file->live_size)
+        file->file->live_size = offset + size;
+    moment();
+    return 0;
+}
+
 static int double_map(lw_fs *fs, lw_file *file, uint64_t size, bool writable, uint8_t **base)
 {
     (void)fs;
@@ -636,6 +654,7 @@ lw_fs *disk_open(void)
         .close = double_close,
         .size = double_size,
         .allocate = double_allocate,
+        .reserve = double_reserve,
         .map = double_map,
         .unmap = double_unmap,
         .will_read = double_will_read,

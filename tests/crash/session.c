@@ -263,7 +263,7 @@ int step_write(const lw_batch *batch, const char *what)
     bool poisoned = s.poisoned;
     s.untouched = false;
     tell("%s (write %zu)", what, number);
-    int status = lw_wal_submit(s.wal, batch, sim_chance(50) ? LW_WAIT : LW_QUEUE, &ticket, &error);
+    int status = lw_wal_submit(s.wal, batch, LW_QUEUE, &ticket, &error);
     bool queued = status == LW_PENDING;
     if (status == LW_PENDING && (expected != LW_OK || s.fails)) { /* its answer is needed to know the state */
         status = lw_wal_wait(s.wal, ticket, 0, -1, &error);

@@ -57,7 +57,7 @@ static void write_batch(lw_wal *wal, lw_operation operation, uint64_t first, uin
         entries[i] = (lw_entry){first + i, term, payloads[i], ENTRY_SIZE, 1};
     }
     lw_batch batch = {operation, {first, term}, entries, count, operation == LW_PERSIST ? &hard_state : NULL};
-    int status = lw_wal_submit(wal, &batch, LW_WAIT, &ticket, &error);
+    int status = lw_wal_submit(wal, &batch, LW_QUEUE, &ticket, &error);
     assert(status == LW_OK || status == LW_PENDING);
     status = lw_wal_wait(wal, ticket, 1, -1, &error);
     assert(status == LW_OK);
