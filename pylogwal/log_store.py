@@ -209,7 +209,11 @@ class WalLogStore(LogStore, MetaStore):
         """
         waker = self._wakers.get(get_running_loop()) or self._waker()
         if waker.room.locked():
-            raise self._wal.queue_full()
+            raise QueueFullError(
+                "other writes wait for room in the queue: nothing was accepted; send the entries "
+                f"again later [{self._wal.path}]",
+                path=self._wal.path,
+            )
         future = waker.future_to_give_away()
         if (
             hard_state is not None
@@ -227,7 +231,7 @@ class WalLogStore(LogStore, MetaStore):
         """
         waker = self._wakers.get(get_running_loop()) or self._waker()
         if not isinstance(entries, (list, tuple)):
-            entries = self._wal.checked(entries)  # to have them for a second try
+            entries = self._wal.acceptable(entries)  # to have them for a second try
         if not waker.room.locked():
             try:
                 written = self._submit_unless_full(waker, entries, hard_state)

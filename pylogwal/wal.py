@@ -32,7 +32,7 @@ from pylogwal.checks import (
     clamped_index,
 )
 from pylogwal.core import Core, Ticket
-from pylogwal.errors import InvalidEntryError, QueueFullError, SyncFailedError, WalError
+from pylogwal.errors import InvalidEntryError, SyncFailedError, WalError
 from pylogwal.types import Durability, Entry, HardState, LogId, Stats
 
 if TYPE_CHECKING:
@@ -163,24 +163,16 @@ class Wal:
         self, entries: Iterable[Entry], hard_state: HardState | None, *, may_wait: bool
     ) -> Ticket:
         """The first half of `persist_entries`: checked, copied, and accepted or queued."""
-        batch = self.checked(entries)
+        batch = self.acceptable(entries)
         state = None if hard_state is None else checked_hard_state(hard_state)
         return self.core.submit(core.PERSIST, entries=batch, hard_state=state, may_wait=may_wait)
 
-    def checked(self, entries: Iterable[Entry]) -> list[Entry]:
+    def acceptable(self, entries: Iterable[Entry]) -> list[Entry]:
         """The entries, if they are such. Raises what `persist_entries` raises for those that are
         not, whatever the log holds.
         """
         with self._named_in_errors():
             return checked_entries(entries, self._max_entry_bytes)
-
-    def queue_full(self) -> QueueFullError:
-        """The error for a write that may not pass others that wait for room."""
-        return QueueFullError(
-            f"other writes wait for room in the queue: nothing was accepted; send the entries "
-            f"again later [{self.path}]",
-            path=self.path,
-        )
 
     @contextmanager
     def _named_in_errors(self) -> Iterator[None]:
