@@ -51,7 +51,15 @@ struct lw_fs {
     int (*rename)(lw_fs *, const char *from, const char *to); /* replaces nothing: EEXIST */
     int (*remove)(lw_fs *, const char *name);
     int (*list)(lw_fs *, lw_list_visitor *, void *argument);
-    int (*lock)(lw_fs *, lw_file *); /* exclusive, at once: EWOULDBLOCK where another has it */
+    /* Locks, exclusive, at once: EWOULDBLOCK where another has it. What was locked is unlocked before it is closed: a program
+     * that another thread starts at this moment has a copy of the descriptor, and with it of the lock, until it execs. */
+    int (*lock)(lw_fs *, lw_file *);
+    void (*unlock)(lw_fs *, lw_file *);
+    int (*lock_dir)(lw_fs *); /* EOPNOTSUPP where directories cannot be locked */
+    void (*unlock_dir)(lw_fs *);
+    /* In a forked child: closes its copies of the directory and of `lock_file`, and unlocks nothing, since the locks are the
+     * parent's. Calls only what a fork's child may. Nothing else may be done with either afterwards. */
+    void (*abandon)(lw_fs *, lw_file *lock_file);
     int (*random)(lw_fs *, void *to, size_t size);
     void (*destroy)(lw_fs *);
 };
@@ -59,6 +67,10 @@ struct lw_fs {
 /* The directory at `path`, made first (and its name synced) where `create` and it is missing. A status, and the error. */
 struct lw_error;
 int lw_fs_posix(const char *path, bool create, lw_fs **out, struct lw_error *);
+
+/* A page of this process, full of zeros now and in each child that has memory of its own, whoever made it (pthread_atfork has
+ * no handlers run by clone(2)). NULL where the system has no such thing. */
+void *lw_fork_page(void);
 
 /*
  * Runs body(argument), which may touch mappings. Returns 0, or EIO where a touch failed because the file is shorter than

@@ -38,7 +38,6 @@ enum { FILL_SIZE = 4096 };
 
 struct lw_file {
     int descriptor;
-    pid_t locker; /* the process that took the lock; 0: none */
 };
 
 typedef struct posix_fs {
@@ -70,7 +69,6 @@ static int posix_open(lw_fs *fs, const char *name, int flags, lw_file **out)
     lw_file *file = malloc(sizeof *file);
     if (file == NULL)
         return ENOMEM;
-    file->locker = 0;
     file->descriptor = open_at(directory_of(fs), name, system_flags);
     if (file->descriptor < 0) {
         int failed = errno;
@@ -84,13 +82,9 @@ static int posix_open(lw_fs *fs, const char *name, int flags, lw_file **out)
     return 0;
 }
 
-/* A lock stays as long as any copy of the descriptor is open, and a program that another thread starts at this moment has
- * one until it execs. So whoever took the lock gives it back; a forked child, which closes its copy, must not. */
 static void posix_close(lw_fs *fs, lw_file *file)
 {
     (void)fs;
-    if (file->locker == getpid())
-        (void)flock(file->descriptor, LOCK_UN);
     (void)close(file->descriptor);
     free(file);
 }
@@ -248,14 +242,65 @@ static int posix_sync(lw_fs *fs, lw_file *file)
     }
 }
 
+/* ---- locks ---- */
+
+static int lock_descriptor(int descriptor)
+{
+    while (flock(descriptor, LOCK_EX | LOCK_NB) != 0)
+        if (errno != EINTR)
+            return errno;
+    return 0;
+}
+
 static int posix_lock(lw_fs *fs, lw_file *file)
 {
     (void)fs;
-    while (flock(file->descriptor, LOCK_EX | LOCK_NB) != 0)
-        if (errno != EINTR)
-            return errno;
-    file->locker = getpid();
-    return 0;
+    return lock_descriptor(file->descriptor);
+}
+
+static void posix_unlock(lw_fs *fs, lw_file *file)
+{
+    (void)fs;
+    (void)flock(file->descriptor, LOCK_UN);
+}
+
+/* The lock belongs to what was opened, which every copy of the descriptor shares. So the directory is opened once more, and no
+ * child that was forked since it was opened first has a copy of that. */
+static int posix_lock_dir(lw_fs *fs)
+{
+    posix_fs *posix = (posix_fs *)fs;
+    int again = open_at(posix->directory, ".", O_RDONLY | O_DIRECTORY);
+    if (again < 0)
+        return errno;
+    (void)close(posix->directory);
+    posix->directory = again;
+    int failed = lock_descriptor(again);
+    return failed == 0 || failed == EWOULDBLOCK ? failed : EOPNOTSUPP; /* EBADF, ENOLCK on network file systems */
+}
+
+static void posix_unlock_dir(lw_fs *fs)
+{
+    (void)flock(directory_of(fs), LOCK_UN);
+}
+
+static void posix_abandon(lw_fs *fs, lw_file *lock_file)
+{
+    (void)close(directory_of(fs));
+    (void)close(lock_file->descriptor);
+}
+
+void *lw_fork_page(void)
+{
+#if defined(MADV_WIPEONFORK)
+    size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
+        return NULL;
+    if (madvise(page, size, MADV_WIPEONFORK) == 0)
+        return page;
+    (void)munmap(page, size);
+#endif
+    return NULL;
 }
 
 /* ---- the directory ---- */
@@ -409,6 +454,10 @@ int lw_fs_posix(const char *path, bool create, lw_fs **out, lw_error *error)
         .remove = posix_remove,
         .list = posix_list,
         .lock = posix_lock,
+        .unlock = posix_unlock,
+        .lock_dir = posix_lock_dir,
+        .unlock_dir = posix_unlock_dir,
+        .abandon = posix_abandon,
         .random = posix_random,
         .destroy = posix_destroy,
     };

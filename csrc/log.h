@@ -49,7 +49,10 @@ struct lw_wal {
     lw_fs *fs;
     lw_options options;
     uint8_t log_id[LW_LOG_ID_SIZE];
-    lw_file *lock_file;
+    lw_file *lock_file;       /* locked; NULL: neither it nor the directory is */
+    bool dir_is_locked;
+    struct lw_wal *next_locked; /* of the logs that hold locks: lock.c */
+    struct lw_wal **locked_from; /* what points to this one in that list */
     unsigned fork_generation;
 
     pthread_mutex_t accept_lock;

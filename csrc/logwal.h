@@ -206,6 +206,8 @@ void lw_buffer_free(uint8_t *buffer);
 int lw_wal_refresh(lw_wal *, lw_error *);
 /* LW_OK while the handle is open, in the process that opened it. */
 int lw_wal_check_open(lw_wal *, lw_error *);
+/* 1 in a child that was forked since the handle was opened: it holds nothing of the log. */
+int lw_wal_is_forked(const lw_wal *);
 void lw_wal_stats(lw_wal *, lw_stats *);
 /* Fills at most `capacity` rows with the segments whose numbers are above `after`, oldest first; returns how many it filled. */
 size_t lw_wal_segments(lw_wal *, uint64_t after, lw_segment_info *, size_t capacity);

@@ -120,6 +120,11 @@ int lw_wal_check_open(lw_wal *wal, lw_error *error)
     return status;
 }
 
+int lw_wal_is_forked(const lw_wal *wal)
+{
+    return lw_forked(wal);
+}
+
 /* ---- subscribers ---- */
 
 static lw_subscriber *find_subscriber(lw_wal *wal, int descriptor)

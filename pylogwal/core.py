@@ -197,7 +197,6 @@ class Core:
             },
         )
         self.path = path
-        self._process = os.getpid()
         handle = ffi.new("lw_wal **")
         self._check(lib.lw_wal_open, os.fsencode(path), options, handle)
         self._handle = ffi.gc(handle[0], lib.lw_wal_free)
@@ -458,7 +457,7 @@ class Core:
 
     def owned_here(self) -> bool:
         """False in a forked child, whose copy holds nothing."""
-        return os.getpid() == self._process
+        return not lib.lw_wal_is_forked(self._handle)
 
     def close(self) -> None:
         """Flushes and releases everything, even if the flush fails. May be repeated. Blocks."""

@@ -58,7 +58,8 @@ def test_a_second_writer_in_the_process_is_refused_and_the_first_goes_on(tmp_pat
             with pytest.raises(LockedError, match="another writer") as raised:
                 Wal(path)
             assert isinstance(raised.value, OSError)
-            assert raised.value.file == "LOCK"
+            assert raised.value.file is None
+            assert raised.value.path == str(path)
         wal.persist_entries(run(1, 3))
     with Wal(link) as wal:
         assert wal.last_index() == 3

@@ -53,7 +53,6 @@ typedef struct directory {
 struct lw_file {
     inode *file;
     bool writable;
-    bool has_lock;
 };
 
 static inode inodes[MAX_FILES];
@@ -63,6 +62,7 @@ static directory live_names;
 static directory hard_names;
 static change changes[MAX_CHANGES];
 static size_t change_count;
+static bool directory_locked;
 static bool tracing;
 static unsigned eager;
 
@@ -200,6 +200,7 @@ void disk_clear(void)
         erase(&inodes[i]);
     }
     live_names.count = hard_names.count = change_count = 0;
+    directory_locked = false;
     sync_failed = any_failed = false;
     failing = 0;
 }
@@ -366,16 +367,15 @@ static int double_open(lw_fs *fs, const char *text, int flags, lw_file **out)
         note(LINK, file, text);
     }
     file->opens++;
-    *made = (lw_file){file, (flags & LW_OPEN_WRITE) != 0, false};
+    *made = (lw_file){file, (flags & LW_OPEN_WRITE) != 0};
     *out = made;
     return 0;
 }
 
+/* What is locked stays locked: there is always somebody who has a copy of the descriptor. */
 static void double_close(lw_fs *fs, lw_file *file)
 {
     (void)fs;
-    if (file->has_lock)
-        file->file->locked = false;
     file->file->opens--;
     sim_free(file);
 }
@@ -629,8 +629,35 @@ static int double_lock(lw_fs *fs, lw_file *file)
     (void)fs;
     if (file->file->locked)
         return EWOULDBLOCK;
-    file->file->locked = file->has_lock = true;
+    file->file->locked = true;
     return 0;
+}
+
+static void double_unlock(lw_fs *fs, lw_file *file)
+{
+    (void)fs;
+    file->file->locked = false;
+}
+
+static int double_lock_dir(lw_fs *fs)
+{
+    (void)fs;
+    if (directory_locked)
+        return EWOULDBLOCK;
+    directory_locked = true;
+    return 0;
+}
+
+static void double_unlock_dir(lw_fs *fs)
+{
+    (void)fs;
+    directory_locked = false;
+}
+
+static void double_abandon(lw_fs *fs, lw_file *lock_file)
+{
+    (void)fs;
+    (void)lock_file;
 }
 
 static int double_random(lw_fs *fs, void *to, size_t size)
@@ -666,6 +693,10 @@ lw_fs *disk_open(void)
         .remove = double_remove,
         .list = double_list,
         .lock = double_lock,
+        .unlock = double_unlock,
+        .lock_dir = double_lock_dir,
+        .unlock_dir = double_unlock_dir,
+        .abandon = double_abandon,
         .random = double_random,
         .destroy = double_destroy,
     };
@@ -756,6 +787,7 @@ static void forget_programs(void)
         if (inodes[i].used && !is_referred_to(&inodes[i]))
             erase(&inodes[i]);
     }
+    directory_locked = false;
     failing = 0;
     sync_failed = any_failed = false;
 }
@@ -874,6 +906,18 @@ void disk_power_cut_but(unsigned last)
 
 /* ---- by hand ---- */
 
+void disk_remove(const char *text)
+{
+    inode *file = find(&live_names, text);
+    if (file != NULL)
+        note(UNLINK, file, NULL);
+}
+
+void disk_lock(const char *text, bool locked)
+{
+    find(&live_names, text)->locked = locked;
+}
+
 uint8_t *disk_bytes(const char *text, uint64_t *size)
 {
     inode *file = find(&live_names, text);
@@ -925,6 +969,12 @@ uint64_t disk_checksum(void)
             sum = (sum ^ bytes[b]) * 1099511628211u;
     }
     return sum;
+}
+
+/* A process of the simulation has no children. */
+void *lw_fork_page(void)
+{
+    return NULL;
 }
 
 /* The core's other way in; nothing here uses it. */

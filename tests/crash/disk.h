@@ -54,6 +54,9 @@ void disk_eager(unsigned percent);
 /* Writes a line for each operation to stdout. */
 void disk_trace(bool);
 
+/* What strangers do: one removes a file, one has a file of the log locked, until it lets it go or the programs end. */
+void disk_remove(const char *name);
+void disk_lock(const char *name, bool locked);
 /* For tests that damage and compare: NULL where there is no such file. */
 uint8_t *disk_bytes(const char *name, uint64_t *size);
 size_t disk_names(char names[][DISK_NAME], size_t capacity);

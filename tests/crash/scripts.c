@@ -329,6 +329,26 @@ static void body_interval(void)
     (void)session_close();
 }
 
+/* LOCK removed under a writer; LOCK locked by a writer that knows of nothing else. */
+static void body_second_writer(void)
+{
+    (void)step_append(1);
+    (void)step_wait();
+    session_open_locked();
+    disk_remove("LOCK");
+    session_open_locked();
+    (void)step_append(1);
+    if (!session_close() || !session_open())
+        return;
+    (void)step_append(1);
+    if (!session_close())
+        return;
+    disk_lock("LOCK", true);
+    session_open_locked();
+    disk_lock("LOCK", false);
+    (void)session_open();
+}
+
 static void body_mixed_failing(void)
 {
     (void)step_append(1);
@@ -513,6 +533,7 @@ static const script scripts[] = {
     {.name = "recycling-after-reopening", .body = body_recycle_reopened, .spares = 2},
     {.name = "a-reader-beside", .body = body_reader, .spares = 1},
     {.name = "an-interval", .body = body_interval, .spares = 1},
+    {.name = "a-second-writer", .body = body_second_writer, .spares = 1},
     {.name = "the-same-bytes-behind-a-cut", .before = before_torn, .body = body_sent_again, .spares = 1},
     {.name = "the-same-bytes-behind-two-cuts", .before = before_torn_twice, .body = body_sent_again, .spares = 1},
     {.name = "the-same-bytes-behind-a-close-mark", .before = before_marked, .body = body_sized_again, .fail_count = 8},

@@ -200,6 +200,16 @@ void session_open_damaged(size_t least)
         fail("damage went unnoticed");
 }
 
+void session_open_locked(void)
+{
+    lw_error error;
+    lw_wal *second;
+    tell("a second writer");
+    int status = lw_wal_open_on(disk_open(), &s.options, &second, &error);
+    if (status != LW_LOCKED)
+        fail("a second writer: %s", status == LW_OK ? "it opened" : describe(&error));
+}
+
 bool session_close(void)
 {
     lw_error error;

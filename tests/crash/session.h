@@ -41,6 +41,7 @@ bool session_open(void);  /* false: it failed as it may, where operations are ma
 /* Of a log with damage: an error that changed nothing, or a state with at least so many writes. */
 void session_open_damaged(size_t least);
 bool session_close(void);
+void session_open_locked(void); /* by another writer, who keeps this one out */
 /* The process ends as it stands: by kill, or with the power. */
 void session_crash(bool power, disk_survival);
 void session_crash_but(unsigned last_sectors); /* see disk_power_cut_but */
