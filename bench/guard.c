@@ -3,6 +3,7 @@
  *
  *     append1, append64   COUNT entries of 128 bytes, accepted, in batches of 1 or 64
  *     read1, read1000     the same append64, then COUNT entries read back, 1 or 1000 a call
+ *     term                the same append64, then the terms of COUNT entries
  *     durable             COUNT batches of one entry, each durable; a line on standard output before and after, and before
  *                         each of these a pause until a byte, or the end, comes on standard input
  */
@@ -51,6 +52,14 @@ static void read_back(lw_wal *wal, uint64_t count, uint64_t read_count)
     }
 }
 
+static void read_terms(lw_wal *wal, uint64_t count)
+{
+    for (uint64_t index = 1; index <= count; index++) {
+        uint64_t term;
+        check(lw_wal_term(wal, index, &term, &error));
+    }
+}
+
 static void say(const char *text)
 {
     if (write(STDOUT_FILENO, text, strlen(text)) < 0)
@@ -95,6 +104,8 @@ int main(int argument_count, char **arguments)
             read_back(wal, count, 1);
         else if (strcmp(what, "read1000") == 0)
             read_back(wal, count, LARGEST_READ);
+        else if (strcmp(what, "term") == 0)
+            read_terms(wal, count);
     }
     lw_wal_free(wal); /* not closed: nothing here is to be synced that was not asked for */
     return 0;

@@ -1,8 +1,9 @@
 """Fails where the hot path has grown, without a clock: `python bench/guard.py [--keep]`.
 
-- Instructions per entry appended and read, by callgrind, against guard.json: at most 10 percent
-  more. The work is done twice, with one and with two units, and the difference is what counts, so
-  opening and closing fall out. `--keep` writes the numbers of this tree into guard.json.
+- Instructions per entry appended and read, and per term, by callgrind, against guard.json: at
+  most 10 percent more. The work is done twice, with one and with two units, and the difference
+  is what counts, so opening and closing fall out. `--keep` writes the numbers of this tree into
+  guard.json.
 - System calls of a durable append, by strace: one fdatasync, and no other call for a file.
 - Bytes that it sends to the disk, as the kernel counts them for the process: at most 12 KiB. Pages
   of the file, not the file system's own; the device's counter, which targets.py looks at, has
@@ -34,7 +35,7 @@ BYTES_MAX = 12 * 1024
 NOT_FOR_FILES = ("futex", "rseq", "set_robust_list", "rt_sigprocmask")
 """A thread's own: the two that look after the log may begin late."""
 
-READS = {"read1": "append64", "read1000": "append64"}
+READS = {"read1": "append64", "read1000": "append64", "term": "append64"}
 """What is done first, and taken off."""
 
 

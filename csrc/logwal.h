@@ -185,7 +185,7 @@ void lw_wal_arm(lw_wal *, int descriptor, uint64_t ticket, int durable);
 uint64_t lw_wal_first_index(lw_wal *);
 uint64_t lw_wal_last_index(lw_wal *);
 uint64_t lw_wal_durable_index(lw_wal *);
-/* LW_OK or LW_NOT_FOUND. */
+/* LW_OK or LW_NOT_FOUND. From memory, or from the header of the entry's frame. */
 int lw_wal_term(lw_wal *, uint64_t index, uint64_t *term, lw_error *);
 int lw_wal_boundary(lw_wal *, lw_log_id *, lw_error *);
 int lw_wal_hard_state(lw_wal *, lw_hard_state *, lw_error *);

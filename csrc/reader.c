@@ -45,6 +45,33 @@ static found find_frame(const lw_span *span, uint64_t index, lw_frame *frame, ui
     return frame_at(span->segment, *offset, index, frame);
 }
 
+/* ---- what can be wrong with one ---- */
+
+static int fail_damaged(const lw_span *span, found outcome, uint64_t offset, uint64_t index, lw_error *error)
+{
+    char name[LW_NAME_SIZE];
+    lw_segment_name_of(span->segment, name);
+    if (outcome == INDEX_DAMAGED)
+        return lw_fail_corrupt(error, name, lw_index_offset(span->segment->size, span->segment->index_count), span->first,
+                               span->next - 1, "the offset index of the segment is damaged");
+    return lw_fail_corrupt(error, name, offset, index, index, "entry %llu is damaged", (unsigned long long)index);
+}
+
+static int fail_unreadable(const lw_segment *segment, int failed, uint64_t index, lw_error *error)
+{
+    char name[LW_NAME_SIZE];
+    lw_segment_name_of(segment, name);
+    (void)lw_fail_errno(error, failed, name, "the mapped file could not be read");
+    error->has_index = 1;
+    error->index = error->last_index = index;
+    return LW_IO;
+}
+
+static int fail_recycled(uint64_t index, lw_error *error)
+{
+    return lw_fail_index(error, LW_PURGED, index, "the writer has purged these entries; refresh() to go on");
+}
+
 /* ---- ranges ---- */
 
 static int copy_items(lw_range *range, lw_span *span)
@@ -168,18 +195,6 @@ static void visit_span(void *argument)
     }
 }
 
-static int fail_damaged(const visit *v, lw_error *error)
-{
-    char name[LW_NAME_SIZE];
-    const lw_span *span = v->span;
-    lw_segment_name_of(span->segment, name);
-    if (v->outcome == INDEX_DAMAGED)
-        return lw_fail_corrupt(error, name, lw_index_offset(span->segment->size, span->segment->index_count), span->first,
-                               span->next - 1, "the offset index of the segment is damaged");
-    return lw_fail_corrupt(error, name, v->offset, v->index, v->index, "entry %llu is damaged",
-                           (unsigned long long)v->index);
-}
-
 int lw_range_visit(const lw_range *range, uint64_t max_bytes, lw_entry_visitor *visitor, void *argument, lw_error *error)
 {
     visit v = {.max_bytes = max_bytes, .visitor = visitor, .argument = argument, .status = LW_OK};
@@ -189,34 +204,41 @@ int lw_range_visit(const lw_range *range, uint64_t max_bytes, lw_entry_visitor *
         v.outcome = FOUND;
         int failed = lw_guarded(visit_span, &v);
         if (range->recyclable && lw_segment_was_recycled(v.span->segment))
-            return lw_fail_index(error, LW_PURGED, v.index, "the writer has purged these entries; refresh() to go on");
-        if (failed) {
-            char name[LW_NAME_SIZE];
-            lw_segment_name_of(v.span->segment, name);
-            (void)lw_fail_errno(error, failed, name, "the mapped file could not be read");
-            error->has_index = 1;
-            error->index = error->last_index = v.index;
-            return LW_IO;
-        }
+            return fail_recycled(v.index, error);
+        if (failed)
+            return fail_unreadable(v.span->segment, failed, v.index, error);
         if (v.outcome != FOUND)
-            return fail_damaged(&v, error);
+            return fail_damaged(v.span, v.outcome, v.offset, v.index, error);
         if (v.status != LW_OK)
             return v.status;
     }
     return LW_OK;
 }
 
-/* ---- for the writer ---- */
+/* ---- one entry ---- */
 
 typedef struct lookup {
-    lw_span span;
+    lw_span span; /* of the one entry */
     uint64_t index;
-    const lw_entry *entry; /* to compare with, or NULL */
+    uint32_t item; /* of the offset index, where that is not in the mapping */
+    const lw_entry *entry; /* to compare with, or NULL: then only the frame's header is touched */
     found outcome;
     bool equal;
     lw_frame frame;
     uint64_t offset;
 } lookup;
+
+/* With `lock` or accept_lock held; the index is one that the log holds. */
+static void aim(lookup *l, const lw_index *runs, uint64_t index)
+{
+    lw_segment *segment = lw_index_find(runs, index)->segment;
+    l->index = index;
+    l->span = (lw_span){segment, index, index + 1, NULL};
+    if (segment->sealed)
+        return;
+    l->item = segment->index_items[index - segment->index_first];
+    l->span.items = &l->item;
+}
 
 static bool equals(const lw_frame *frame, const uint8_t *payload, const lw_entry *entry)
 {
@@ -227,52 +249,108 @@ static bool equals(const lw_frame *frame, const uint8_t *payload, const lw_entry
 static void lookup_run(void *argument)
 {
     lookup *l = argument;
-    const lw_segment *segment = l->span.segment;
-    if (segment->sealed && !mapped_index_is_sound(l->span.segment)) {
+    if (l->span.items == NULL && !mapped_index_is_sound(l->span.segment)) {
         l->outcome = INDEX_DAMAGED;
         return;
     }
     l->outcome = find_frame(&l->span, l->index, &l->frame, &l->offset);
     if (l->outcome != FOUND || l->entry == NULL)
         return;
-    const uint8_t *payload = segment->base + l->offset + LW_FRAME_HEADER_SIZE;
+    const uint8_t *payload = l->span.segment->base + l->offset + LW_FRAME_HEADER_SIZE;
     l->equal = equals(&l->frame, payload, l->entry);
     if (!l->equal && l->frame.payload_check != lw_crc32c(0, payload, (size_t)lw_align8(l->frame.size)))
         l->outcome = FRAME_DAMAGED;
 }
 
-/* The index is one that the log holds. */
-static int look_up(lw_wal *wal, uint64_t index, lookup *l, lw_error *error)
+/* The segment is pinned, or kept by accept_lock. */
+static int look_up(lookup *l, bool recyclable, lw_error *error)
 {
-    const lw_run *run = lw_index_find(&wal->index, index);
-    lw_segment *segment = run->segment;
-    char name[LW_NAME_SIZE];
-    lw_segment_name_of(segment, name);
-    l->index = index;
-    l->span = (lw_span){segment, segment->index_first, run->next, segment->index_items};
     int failed = lw_guarded(lookup_run, l);
+    if (recyclable && lw_segment_was_recycled(l->span.segment))
+        return fail_recycled(l->index, error);
     if (failed)
-        return lw_fail_errno(error, failed, name, "the mapped file could not be read");
-    if (l->outcome != FOUND)
-        return lw_fail_corrupt(error, name, l->offset, index, index, "entry %llu is damaged", (unsigned long long)index);
-    return LW_OK;
+        return fail_unreadable(l->span.segment, failed, l->index, error);
+    return l->outcome == FOUND ? LW_OK : fail_damaged(&l->span, l->outcome, l->offset, l->index, error);
 }
+
+static bool holds(const lw_bounds *bounds, uint64_t index)
+{
+    return index >= bounds->first && index < bounds->next;
+}
+
+static bool term_in_memory(const lw_bounds *bounds, uint64_t index, uint64_t *term)
+{
+    if (bounds->has_boundary && index == bounds->boundary.index)
+        *term = bounds->boundary.term;
+    else if (holds(bounds, index) && index == bounds->next - 1)
+        *term = bounds->last_term;
+    else
+        return false;
+    return true;
+}
+
+static int look_up_pinned(const lw_wal *wal, lookup *l, lw_error *error)
+{
+    int status = look_up(l, wal->options.read_only, error);
+    lw_segment_unpin(l->span.segment);
+    return status;
+}
+
+int lw_read_term(lw_wal *wal, uint64_t index, uint64_t *term, lw_error *error)
+{
+    lookup l;
+    const lw_bounds *bounds = &wal->state.bounds;
+    l.entry = NULL;
+    *term = 0;
+    if (index == 0)
+        return LW_OK;
+    (void)pthread_mutex_lock(&wal->lock);
+    bool known = term_in_memory(bounds, index, term);
+    bool held = !known && holds(bounds, index);
+    if (held) {
+        aim(&l, &wal->index, index);
+        lw_segment_pin(l.span.segment);
+    }
+    (void)pthread_mutex_unlock(&wal->lock);
+    if (!held)
+        return known ? LW_OK : LW_NOT_FOUND;
+    int status = look_up_pinned(wal, &l, error);
+    if (status == LW_OK)
+        *term = l.frame.term;
+    return status;
+}
+
+int lw_read_place(lw_wal *wal, uint64_t index, lw_position *place, lw_error *error)
+{
+    lookup l;
+    l.entry = NULL;
+    (void)pthread_mutex_lock(&wal->lock);
+    bool held = holds(&wal->state.bounds, index);
+    if (held) {
+        aim(&l, &wal->index, index);
+        lw_segment_pin(l.span.segment);
+    }
+    (void)pthread_mutex_unlock(&wal->lock);
+    if (!held)
+        return LW_NOT_FOUND;
+    uint64_t segment = l.span.segment->identity.number;
+    int status = look_up_pinned(wal, &l, error);
+    if (status == LW_OK)
+        *place = (lw_position){segment, l.offset};
+    return status;
+}
+
+/* ---- for the writer ---- */
 
 int lw_reader_term(lw_wal *wal, uint64_t index, uint64_t *term, lw_error *error)
 {
-    const lw_bounds *bounds = &wal->state.bounds;
     lookup l = {.entry = NULL};
-    if (bounds->has_boundary && index == bounds->boundary.index) {
-        *term = bounds->boundary.term;
+    if (term_in_memory(&wal->state.bounds, index, term))
         return LW_OK;
-    }
-    if (index < bounds->first || index >= bounds->next)
+    if (!holds(&wal->state.bounds, index))
         return LW_NOT_FOUND;
-    if (index == bounds->next - 1) {
-        *term = bounds->last_term;
-        return LW_OK;
-    }
-    int status = look_up(wal, index, &l, error);
+    aim(&l, &wal->index, index);
+    int status = look_up(&l, false, error);
     if (status == LW_OK)
         *term = l.frame.term;
     return status;
@@ -281,7 +359,8 @@ int lw_reader_term(lw_wal *wal, uint64_t index, uint64_t *term, lw_error *error)
 int lw_reader_compare(lw_wal *wal, const lw_entry *entry, lw_comparison *comparison, lw_error *error)
 {
     lookup l = {.entry = entry};
-    int status = look_up(wal, entry->index, &l, error);
+    aim(&l, &wal->index, entry->index);
+    int status = look_up(&l, false, error);
     if (status == LW_OK)
         *comparison = l.frame.term != entry->term ? LW_OTHER_TERM : l.equal ? LW_SAME : LW_SAME_TERM_ONLY;
     return status;

@@ -34,6 +34,11 @@ void lw_range_close(lw_range *);
 /* Visits in order, each entry verified, until max_bytes of payload (UINT64_MAX: no limit), but at least one. */
 int lw_range_visit(const lw_range *, uint64_t max_bytes, lw_entry_visitor *, void *argument, lw_error *);
 
+/* One entry by the header of its frame, which has a check of its own: the payload is not touched, whatever its size. They
+ * take `lock`. LW_NOT_FOUND where the log does not hold it. */
+int lw_read_term(lw_wal *, uint64_t index, uint64_t *term, lw_error *); /* also of the boundary; 0 at index 0 */
+int lw_read_place(lw_wal *, uint64_t index, lw_position *, lw_error *); /* where its frame begins */
+
 /* For holders of accept_lock: the term at `index`, where the log holds it or it is the boundary (else LW_NOT_FOUND). */
 int lw_reader_term(lw_wal *, uint64_t index, uint64_t *term, lw_error *);
 

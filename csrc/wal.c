@@ -199,62 +199,12 @@ uint64_t lw_wal_durable_index(lw_wal *wal)
     return __atomic_load_n(&wal->shown_durable, __ATOMIC_RELAXED);
 }
 
-typedef struct located {
-    uint64_t term;
-    const uint8_t *payload;
-} located;
-
-static int locate_entry(void *argument, const lw_frame *frame, const uint8_t *payload)
-{
-    *(located *)argument = (located){frame->term, payload};
-    return LW_OK;
-}
-
-/* LW_NOT_FOUND where there is no such entry. */
-static int locate(lw_wal *wal, uint64_t index, located *entry, lw_position *place, lw_error *error)
-{
-    lw_range range;
-    int status = lw_range_open(wal, index, index, &range, error);
-    if (status != LW_OK)
-        return status;
-    status = range.count == 0 ? LW_NOT_FOUND : lw_range_visit(&range, UINT64_MAX, locate_entry, entry, error);
-    if (status == LW_OK)
-        *place = (lw_position){range.spans[0].segment->identity.number,
-                               (uint64_t)(entry->payload - range.spans[0].segment->base)};
-    lw_range_close(&range);
-    return status;
-}
-
-/* True where the term is known without reading. */
-static bool term_in_memory(lw_wal *wal, uint64_t index, uint64_t *term)
-{
-    bool known = true;
-    (void)pthread_mutex_lock(&wal->lock);
-    const lw_bounds *bounds = &wal->state.bounds;
-    if (index == 0)
-        *term = 0;
-    else if (bounds->has_boundary && index == bounds->boundary.index)
-        *term = bounds->boundary.term;
-    else if (bounds->first < bounds->next && index == bounds->next - 1)
-        *term = bounds->last_term;
-    else
-        known = false;
-    (void)pthread_mutex_unlock(&wal->lock);
-    return known;
-}
-
 int lw_wal_term(lw_wal *wal, uint64_t index, uint64_t *term, lw_error *error)
 {
     int status = lw_enter(wal, error);
     if (status != LW_OK)
         return status;
-    if (!term_in_memory(wal, index, term)) {
-        located entry;
-        lw_position ignored;
-        status = locate(wal, index, &entry, &ignored, error);
-        if (status == LW_OK)
-            *term = entry.term;
-    }
+    status = lw_read_term(wal, index, term, error);
     lw_leave(wal);
     return status;
 }
@@ -288,12 +238,11 @@ int lw_wal_hard_state(lw_wal *wal, lw_hard_state *hard_state, lw_error *error)
 /* *ticket 0: it is durable. */
 static int durable_target(lw_wal *wal, uint64_t index, uint64_t *ticket, lw_position *place, lw_error *error)
 {
-    located entry;
     *place = (lw_position){0, 0};
-    /* Located first: a replacement that comes in between then shows afterwards, and is not taken for this entry. */
-    int located_status = locate(wal, index, &entry, place, error);
-    if (located_status != LW_OK && located_status != LW_NOT_FOUND)
-        return located_status;
+    /* Its place first: a replacement that comes in between then shows afterwards, and is not taken for this entry. */
+    int place_status = lw_read_place(wal, index, place, error);
+    if (place_status != LW_OK && place_status != LW_NOT_FOUND)
+        return place_status;
     (void)pthread_mutex_lock(&wal->lock);
     int status = lw_check_usable(wal, error);
     uint64_t last = wal->state.bounds.next - 1;
@@ -314,12 +263,11 @@ static int durable_target(lw_wal *wal, uint64_t index, uint64_t *ticket, lw_posi
 
 static int check_durable(lw_wal *wal, uint64_t index, const lw_position *place, lw_error *error)
 {
-    located entry;
     lw_position now = {0, 0};
     lw_log_id boundary = {0, 0};
     if (place->segment == 0)
         return LW_OK;
-    int status = locate(wal, index, &entry, &now, error);
+    int status = lw_read_place(wal, index, &now, error);
     (void)pthread_mutex_lock(&wal->lock);
     if (wal->state.bounds.has_boundary)
         boundary = wal->state.bounds.boundary;

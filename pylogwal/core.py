@@ -76,7 +76,10 @@ _BOUND = (
     "waits",
     "_get_entries",
     "_entry",
+    "first_index",
     "last_index",
+    "durable_index",
+    "fast_term",
 )
 """What lw_python_bind makes, in its order."""
 
@@ -270,10 +273,25 @@ class Core:
         del index
         return NotImplemented
 
+    def first_index(self) -> int:
+        """Index of the first entry, or the last index + 1."""
+        self.check_open()
+        return int(lib.lw_wal_first_index(self._handle))
+
     def last_index(self) -> int:
         """Highest index accepted."""
         self.check_open()
         return int(lib.lw_wal_last_index(self._handle))
+
+    def durable_index(self) -> int:
+        """Highest index that is durable with all before it."""
+        self.check_open()
+        return int(lib.lw_wal_durable_index(self._handle))
+
+    def fast_term(self, index: object) -> Any:
+        """`term`; or NotImplemented where the index is not exactly an int, or as above."""
+        del index
+        return NotImplemented
 
     def submit(
         self,
@@ -340,16 +358,6 @@ class Core:
         """Raises ClosedError where the handle is closed, or was opened before a fork."""
         self._check(lib.lw_wal_check_open, self._handle)
 
-    def first_index(self) -> int:
-        """Index of the first entry, or the last index + 1."""
-        self.check_open()
-        return int(lib.lw_wal_first_index(self._handle))
-
-    def durable_index(self) -> int:
-        """Highest index that is durable with all before it."""
-        self.check_open()
-        return int(lib.lw_wal_durable_index(self._handle))
-
     def get_entries(self, first: int, last: int, max_bytes: int = U64_MAX) -> list[Entry]:
         """Indices and `max_bytes` are ints in 0..2^64-1; 2^64-1 bytes are no limit."""
         entries = self._get_entries(first, last, max_bytes)
@@ -374,9 +382,13 @@ class Core:
             lib.lw_buffer_free(buffer[0])
 
     def term(self, index: int) -> int | None:
-        """The term of an entry or the boundary; None where it is not known."""
+        """The term of an entry or the boundary; None where it is not known, as it is at any int
+        outside of 0..2^64-1.
+        """
+        held = clamped_index(index)
+        held = held if held == index else U64_MAX  # which no log holds
         term = ffi.new("uint64_t *")
-        status = self._check(lib.lw_wal_term, self._handle, index, term)
+        status = self._check(lib.lw_wal_term, self._handle, held, term)
         return None if status == lib.LW_NOT_FOUND else int(term[0])
 
     def boundary(self) -> LogId | None:

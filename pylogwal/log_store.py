@@ -332,18 +332,19 @@ class WalLogStore(LogStore, MetaStore):
 
     def term(self, index: int) -> int | None:
         """See `Wal`."""
-        return self._wal.term(index)
+        term = self._core.fast_term(index)
+        return self._core.term(index) if term is NotImplemented else term
 
     def first_index(self) -> int:
         """See `Wal`."""
-        return self._wal.first_index()
+        return self._core.first_index()
 
     def last_index(self) -> int:
         return self._core.last_index()
 
     def durable_index(self) -> int:
         """See `Wal`."""
-        return self._wal.durable_index()
+        return self._core.durable_index()
 
     def is_write_durable(self) -> bool:
         return self._wal.is_write_durable()

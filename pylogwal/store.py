@@ -113,16 +113,19 @@ class LogStore(ABC):
     async def replace_range(self, from_index: int, new_entries: Iterable[Entry]) -> None:
         """Drops the log from `from_index` on and appends `new_entries` in its place.
 
-        This default, as the trait's, is `truncate` and then `persist_entries`, which a crash can
-        part. The stores of this package do it as one: after any crash the old log or the new.
+        This default, as the trait's, is `truncate` and then, where there are entries,
+        `persist_entries`; a crash can part the two. It reads `new_entries` to the end first. The
+        stores of this package do it as one: after any crash the old log or the new.
         There the first new index is `from_index`, at most `last_index() + 1`, or anywhere in a
         blank log, and an empty list is a truncate. Follows the mode, as persist_entries.
 
         Raises PurgedError at or below the boundary; InvalidEntryError for a batch that breaks a
         rule, and nothing is changed.
         """
+        batch = list(new_entries)  # an iterator can be read once, and may be empty or raise
         await self.truncate(from_index)
-        await self.persist_entries(new_entries)
+        if batch:
+            await self.persist_entries(batch)
 
     def flush(self) -> None:
         """All that is accepted is durable when this returns. Blocks; nothing pending: no I/O.

@@ -301,8 +301,14 @@ class Wal:
         )
 
     def term(self, index: int) -> int | None:
-        """The term at `index`: of an entry, or of the boundary; 0 at index 0; None if unknown."""
-        return None if clamped_index(index) != index else self.core.term(index)
+        """The term at `index`: of an entry, or of the boundary; 0 at index 0; None if unknown. No
+        payload is read.
+
+        Raises CorruptionError where the header of the entry is damaged; TypeError. Read-only:
+        raises PurgedError as `get_entries` does.
+        """
+        term = self.core.fast_term(index)
+        return self.core.term(index) if term is NotImplemented else term
 
     def first_index(self) -> int:
         """Index of the first entry, or `last_index() + 1` where none is held. The number of entries

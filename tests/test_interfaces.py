@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -49,6 +49,28 @@ async def test_replace_range_is_truncate_and_then_persist() -> None:
     journal = Journal()
     await journal.replace_range(5, [Entry(5, 1)])
     assert journal.calls == [("truncate", 5), ("persist_entries", [Entry(5, 1)])]
+
+
+async def test_replace_range_by_nothing_is_truncate_alone() -> None:
+    for nothing in ([], (), iter([]), (entry for entry in ())):
+        journal = Journal()
+        await journal.replace_range(5, nothing)
+        assert journal.calls == [("truncate", 5)]
+
+
+async def test_replace_range_reads_an_iterator_once_and_before_anything_is_dropped() -> None:
+    journal = Journal()
+    await journal.replace_range(5, (Entry(i, 1) for i in (5, 6)))
+    assert journal.calls == [("truncate", 5), ("persist_entries", [Entry(5, 1), Entry(6, 1)])]
+
+    def broken() -> Iterator[Entry]:
+        yield Entry(5, 1)
+        raise LookupError
+
+    journal = Journal()
+    with pytest.raises(LookupError):
+        await journal.replace_range(5, broken())
+    assert journal.calls == []
 
 
 async def test_flush_does_nothing_and_there_is_no_boundary() -> None:

@@ -66,7 +66,10 @@ static PyMethodDef functions[] = {
     {"waits", FAST(lw_py_waits), "waits(loop, descriptor, durable)"},
     {"get_entries", FAST(lw_py_get_entries), "get_entries(first, last, max_bytes)"},
     {"entry", lw_py_entry, METH_O, "entry(index)"},
+    {"first_index", lw_py_first_index, METH_NOARGS, "first_index()"},
     {"last_index", lw_py_last_index, METH_NOARGS, "last_index()"},
+    {"durable_index", lw_py_durable_index, METH_NOARGS, "durable_index()"},
+    {"term", lw_py_term, METH_O, "term(index)"},
 };
 
 enum { FUNCTIONS = sizeof functions / sizeof functions[0] };

@@ -37,7 +37,10 @@ PyObject *lw_py_replace(PyObject *capsule, PyObject *const *arguments, Py_ssize_
 PyObject *lw_py_submit(PyObject *capsule, PyObject *entries);
 PyObject *lw_py_get_entries(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count);
 PyObject *lw_py_entry(PyObject *capsule, PyObject *index);
+PyObject *lw_py_first_index(PyObject *capsule, PyObject *nothing);
 PyObject *lw_py_last_index(PyObject *capsule, PyObject *nothing);
+PyObject *lw_py_durable_index(PyObject *capsule, PyObject *nothing);
+PyObject *lw_py_term(PyObject *capsule, PyObject *index);
 
 /* csrc/python/waits.c */
 PyObject *lw_py_waits(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count);

@@ -359,17 +359,61 @@ PyObject *lw_py_entry(PyObject *capsule, PyObject *number)
     return made.entry;
 }
 
+/* ---- numbers ---- */
+
+/* False with an exception where the handle is closed. This enters no call (lw_enter), so a close in another thread does not
+ * wait for the caller, who may read only what stays until lw_wal_free. */
+static bool is_open(const binding *b)
+{
+    lw_error error;
+    if (!__atomic_load_n(&b->wal->closing, __ATOMIC_RELAXED) && !lw_forked(b->wal))
+        return true;
+    if (lw_wal_check_open(b->wal, &error) == LW_OK)
+        return true;
+    (void)lw_raise_error(b, &error);
+    return false;
+}
+
+PyObject *lw_py_first_index(PyObject *capsule, PyObject *nothing)
+{
+    const binding *b = lw_binding_of(capsule);
+    (void)nothing;
+    return is_open(b) ? PyLong_FromUnsignedLongLong(lw_wal_first_index(b->wal)) : NULL;
+}
+
 PyObject *lw_py_last_index(PyObject *capsule, PyObject *nothing)
 {
     const binding *b = lw_binding_of(capsule);
-    lw_error error = {.status = LW_OK};
     (void)nothing;
-    if (__atomic_load_n(&b->wal->closing, __ATOMIC_RELAXED) || lw_forked(b->wal)) {
-        if (lw_enter(b->wal, &error) != LW_OK)
-            return lw_raise_error(b, &error);
-        lw_leave(b->wal);
+    return is_open(b) ? PyLong_FromUnsignedLongLong(lw_wal_last_index(b->wal)) : NULL;
+}
+
+PyObject *lw_py_durable_index(PyObject *capsule, PyObject *nothing)
+{
+    const binding *b = lw_binding_of(capsule);
+    (void)nothing;
+    return is_open(b) ? PyLong_FromUnsignedLongLong(lw_wal_durable_index(b->wal)) : NULL;
+}
+
+/* term(index): an int of any size. */
+PyObject *lw_py_term(PyObject *capsule, PyObject *number)
+{
+    const binding *b = lw_binding_of(capsule);
+    lw_error error;
+    uint64_t term;
+    if (!PyLong_CheckExact(number))
+        return not_ours();
+    uint64_t index = PyLong_AsUnsignedLongLong(number);
+    if (index == (uint64_t)-1 && PyErr_Occurred()) {
+        PyErr_Clear(); /* out of range: no log holds it */
+        index = UINT64_MAX;
     }
-    return PyLong_FromUnsignedLongLong(lw_wal_last_index(b->wal));
+    int status = lw_wal_term(b->wal, index, &term, &error);
+    if (status == LW_OK)
+        return PyLong_FromUnsignedLongLong(term);
+    if (status == LW_NOT_FOUND)
+        Py_RETURN_NONE;
+    return lw_raise_error(b, &error);
 }
 
 /* Whether an entry that was made directly has the hash that a tuple made by its own constructor has. */

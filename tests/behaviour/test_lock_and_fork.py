@@ -31,7 +31,16 @@ from pylogwal import ClosedError, Wal
 reader = Wal(sys.argv[1], read_only=True)
 child = os.fork()
 if child == 0:
-    for call in (reader.last_index, lambda: reader.get_entries(1, 3), lambda: reader.entry(1)):
+    for call in (
+        reader.first_index,
+        reader.last_index,
+        reader.durable_index,
+        lambda: reader.term(0),
+        lambda: reader.term(1),
+        lambda: reader.term(3),
+        lambda: reader.get_entries(1, 3),
+        lambda: reader.entry(1),
+    ):
         try:
             call()
         except ClosedError:
