@@ -9,7 +9,7 @@
 #include "syncer.h"
 
 enum {
-    PREPARE_WHEN_FULL = 8, /* an eighth */
+    PREPARE_WHEN_FULL = 8, /* an eighth: not at once, so that a purge can give its file */
     REMOVALS_A_PAUSE = 16, /* between two steps of filling */
 };
 
@@ -31,7 +31,7 @@ bool lw_wants_successor(const lw_wal *wal)
     if (lw_waits_for_successor(wal))
         return true;
     return wal->successor == NULL && wal->options.spare_segments > 0 && wal->prepare_error.status == LW_OK &&
-           wal->tail->end >= wal->prepare_at;
+           wal->tail->end >= wal->tail->size / PREPARE_WHEN_FULL;
 }
 
 static bool wants_spare(const lw_wal *wal)
@@ -199,15 +199,10 @@ int lw_keeper_wait_removed(lw_wal *wal, uint64_t deadline_ns, lw_error *error)
 
 /* ---- making files ---- */
 
-/* The successor is not made at once, so that a purge can give its file; but at once where the last tail was filled in about the
- * time that it takes to fill a file. */
 void lw_keeper_successor_taken(lw_wal *wal)
 {
-    uint64_t now_ns = lw_now_ns();
     wal->successor = NULL;
-    wal->tail_lasted_ns = wal->tail_began_ns == 0 ? UINT64_MAX : now_ns - wal->tail_began_ns;
-    wal->tail_began_ns = now_ns;
-    wal->prepare_at = wal->tail_lasted_ns / 2 < wal->fill_ns ? 0 : wal->tail->size / PREPARE_WHEN_FULL;
+    wal->tail_began_ns = lw_now_ns();
     (void)pthread_cond_signal(&wal->keeper_work);
 }
 
@@ -224,13 +219,11 @@ static lw_pace look_around(void *argument)
     return pace;
 }
 
-/* With `lock` held: in how long the tail will be full, as fast as it was filled so far, or, at its beginning, as the last one. */
+/* With `lock` held: in how long the tail will be full, as fast as it was filled so far. */
 static uint64_t tail_lasts_ns(const lw_wal *wal)
 {
     uint64_t used = wal->tail->end / LW_PAGE_SIZE;
     uint64_t left = wal->tail->size / LW_PAGE_SIZE - used;
-    if (used < left / PREPARE_WHEN_FULL)
-        return wal->tail_lasted_ns;
     return (lw_now_ns() - wal->tail_began_ns) / used * left;
 }
 

@@ -169,8 +169,6 @@ static int adopt(lw_wal *wal, lw_recovered *found, lw_error *error)
     if (wal->tail != NULL) {
         wal->durable_oldest = wal->removed_below = lw_oldest_needed(wal);
         wal->tail_began_ns = lw_now_ns();
-        wal->tail_lasted_ns = UINT64_MAX;
-        wal->prepare_at = wal->tail->size / 8;
     }
     wal->stats.recovered_entries = found->state.bounds.next - found->state.bounds.first;
     wal->stats.cut_bytes = found->cut_bytes;

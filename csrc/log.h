@@ -104,9 +104,7 @@ struct lw_wal {
     lw_error prepare_error;   /* of the last try, until the next; status LW_OK: none */
     uint64_t *spares;         /* .spare files that can be used again */
     size_t spare_count;
-    uint64_t tail_began_ns;   /* when it became the tail; 0: not known */
-    uint64_t tail_lasted_ns;  /* the one before it */
-    uint64_t prepare_at;      /* the successor is made when the tail's frames end here, or later */
+    uint64_t tail_began_ns;   /* when it became the tail, in this process */
     uint64_t fill_ns;         /* what it took to fill a file of segment_bytes, the last time; 0: not known */
     lw_segment *obsolete;     /* removed, but not yet unmapped; the keeper's alone */
     uint64_t removed_below;   /* segments of smaller numbers have lost their names, or could not */
