@@ -35,7 +35,6 @@ typedef struct lw_queued {
     uint64_t ticket;
     size_t size; /* of all the copies, in bytes */
     lw_batch batch;
-    lw_hard_state hard_state;
 } lw_queued;
 
 /* What a queued write was refused with, until its caller asks. */

@@ -156,6 +156,8 @@ int lw_wal_submit(lw_wal *, const lw_batch *, lw_patience, uint64_t *ticket, lw_
 /* LW_PENDING until the write is accepted (or durable, if asked for), then LW_OK, or the error that refused it: told once, so
  * only whoever submitted the ticket asks. */
 int lw_wal_poll(lw_wal *, uint64_t ticket, int durable, lw_error *);
+/* The same for a write that was accepted at once, or of somebody else: not told what was refused. */
+int lw_wal_poll_accepted(lw_wal *, uint64_t ticket, int durable, lw_error *);
 /* The same, but waits; durable: and starts an fdatasync where none is on the way. timeout_ns < 0: as long as it takes. */
 int lw_wal_wait(lw_wal *, uint64_t ticket, int durable, int64_t timeout_ns, lw_error *);
 /* The same for a thread that has to look at signals: returns LW_TIMED_OUT after slice_ns, to be called again, and does a sync

@@ -10,24 +10,27 @@
 
 enum { PATIENCE_NS = 100000 }; /* a batch of some hundred KiB is copied by then */
 
-/* One block holds the write, its entries and their payloads. */
+/* One block holds the write, its entries, their payloads and the hard state. */
 static lw_queued *copy_batch(const lw_batch *batch)
 {
     size_t size = sizeof(lw_queued) + batch->count * sizeof(lw_entry);
+    if (batch->hard_state != NULL)
+        size += sizeof *batch->hard_state;
     for (size_t i = 0; i < batch->count; i++)
         size += (size_t)batch->entries[i].size;
     lw_queued *queued = malloc(size);
     if (queued == NULL)
         return NULL;
     lw_entry *entries = (lw_entry *)(queued + 1);
-    uint8_t *at = (uint8_t *)(entries + batch->count);
+    lw_hard_state *hard_state = (lw_hard_state *)(entries + batch->count); /* aligned as the entries are */
+    uint8_t *at = (uint8_t *)(hard_state + (batch->hard_state != NULL));
     queued->next = NULL;
     queued->size = size;
     queued->batch = *batch;
     queued->batch.entries = entries;
     if (batch->hard_state != NULL) {
-        queued->hard_state = *batch->hard_state;
-        queued->batch.hard_state = &queued->hard_state;
+        *hard_state = *batch->hard_state;
+        queued->batch.hard_state = hard_state;
     }
     for (size_t i = 0; i < batch->count; i++) {
         entries[i] = batch->entries[i];

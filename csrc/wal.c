@@ -34,6 +34,16 @@ int lw_wal_poll(lw_wal *wal, uint64_t ticket, int durable, lw_error *error)
     return status;
 }
 
+int lw_wal_poll_accepted(lw_wal *wal, uint64_t ticket, int durable, lw_error *error)
+{
+    if (lw_forked(wal))
+        return lw_fail_forked(error);
+    (void)pthread_mutex_lock(&wal->lock);
+    int status = lw_ticket_status(wal, ticket, durable, error);
+    (void)pthread_mutex_unlock(&wal->lock);
+    return status;
+}
+
 static uint64_t deadline_after(int64_t timeout_ns)
 {
     return timeout_ns < 0 ? 0 : lw_now_ns() + (uint64_t)timeout_ns;

@@ -326,11 +326,10 @@ class Core:
         """Until accepted, or durable. Blocks; raises what the write was refused with."""
         self._wait(lib.lw_wal_wait_slice, self._handle, ticket.number, durable)
 
-    def poll(self, number: int, durable: bool) -> bool:
-        """Whether the ticket of that number is accepted, or durable. Raises what the write was
-        refused with.
-        """
-        return bool(self._check(lib.lw_wal_poll, self._handle, number, durable) == lib.LW_OK)
+    def poll(self, ticket: Ticket, durable: bool) -> bool:
+        """Whether it is accepted, or durable. Raises what the write was refused with, once."""
+        poll = lib.lw_wal_poll if ticket.queued else lib.lw_wal_poll_accepted
+        return bool(self._check(poll, self._handle, ticket.number, durable) == lib.LW_OK)
 
     def wait_removed(self) -> None:
         """Until the files that a durable purge made useless are gone. Blocks."""
@@ -437,6 +436,10 @@ class Core:
     def stats(self) -> Any:
         """The core's lw_stats."""
         self.check_open()
+        return self.last_stats()
+
+    def last_stats(self) -> Any:
+        """The same, also of a log that is closed."""
         stats = ffi.new("lw_stats *")
         lib.lw_wal_stats(self._handle, stats)
         return stats

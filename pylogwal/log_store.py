@@ -318,8 +318,7 @@ class WalLogStore(LogStore, MetaStore):
         index = checked_int("index", index, 0, U64_MAX)
         ticket, place = self._core.durable_target(index)
         if ticket:
-            # With a ticket of its own, which comes after all that is waited for already.
-            await self._written(self._wal.accept_nothing, durable=True)
+            await self._waker().when(Ticket(ticket, False), None, durable=True)
             self._core.check_durable(index, place)
 
     # -- reading ---------------------------------------------------------------------------------

@@ -167,7 +167,7 @@ class _Waits:
         self._create_future = create_future
         self._descriptor = descriptor
         self._durable = durable
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiting: deque[tuple[Ticket, asyncio.Future[None]]] = deque()
 
     def submit(self, entries: object, future: asyncio.Future[None] | None) -> Any:
         del entries, future
@@ -176,10 +176,12 @@ class _Waits:
     def add(
         self, number: int, queued: bool, future: asyncio.Future[None] | None
     ) -> asyncio.Future[None]:
-        del queued
         if future is None:
             future = self._create_future()
-        self._waiting.append((number, future))
+        place = len(self._waiting)  # who waits for an entry that is there does not wait for a file
+        while place > 0 and self._waiting[place - 1][0].number > number:
+            place -= 1
+        self._waiting.insert(place, (Ticket(number, queued), future))
         self._core.arm(number, self._durable, self._descriptor)
         return future
 
@@ -195,11 +197,11 @@ class _Waits:
 
     def settle(self) -> None:
         while self._waiting:
-            number, future = self._waiting[0]
+            ticket, future = self._waiting[0]
             error = None
             try:
-                if not self._core.poll(number, self._durable):
-                    self._core.arm(number, self._durable, self._descriptor)
+                if not self._core.poll(ticket, self._durable):
+                    self._core.arm(ticket.number, self._durable, self._descriptor)
                     return
             except Exception as refusal:
                 error = refusal

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pylogwal import core
 from pylogwal.checks import (
@@ -103,6 +103,7 @@ class Wal:
         """The C core's handle."""
         self._open = True
         self._batch_mode = self._durability is Durability.BATCH
+        self._told_of_removals = False
         self._log_recovery()
 
     @property
@@ -221,7 +222,7 @@ class Wal:
         blocks of large ones follow within milliseconds.
         """
         self._finish(self.accept_purge(cutoff, may_wait=True), durable=True)
-        self.core.wait_removed()
+        self._wait_removed()
 
     def accept_purge(self, cutoff: LogId, *, may_wait: bool) -> Ticket:
         """The first half of `purge`."""
@@ -232,7 +233,22 @@ class Wal:
     def reset(self) -> None:
         """`LogStore.reset`; blocks as `purge` does."""
         self._finish(self.accept_reset(may_wait=True), durable=True)
+        self._wait_removed()
+
+    def _wait_removed(self) -> None:
         self.core.wait_removed()
+        self._log_removal_failures(self.core.stats())
+
+    def _log_removal_failures(self, raw: Any) -> None:
+        """Once for each log: the next open tries again, and counts again."""
+        if raw.removal_failures and not self._told_of_removals:
+            self._told_of_removals = True
+            logger.warning(
+                "%s: a file that was purged could not be removed: %s; it takes space until the log "
+                "is opened again, and stats().removal_failures counts such files",
+                self.path,
+                os.strerror(raw.removal_errno),
+            )
 
     def accept_reset(self, *, may_wait: bool) -> Ticket:
         """The first half of `reset`."""
@@ -337,6 +353,7 @@ class Wal:
     def stats(self) -> Stats:
         """The counters since open. Takes a lock for a moment; no I/O."""
         raw = self.core.stats()
+        self._log_removal_failures(raw)
         return Stats(
             entries=raw.entries,
             bytes=raw.bytes,
@@ -370,6 +387,8 @@ class Wal:
         self._open = False
         try:
             self.core.close()
+            if self.core.owned_here():
+                self._log_removal_failures(self.core.last_stats())
         except SyncFailedError as error:
             logger.error("%s: closed after a failed sync: %s", self.path, error)
             raise

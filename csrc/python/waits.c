@@ -39,11 +39,16 @@ static void append(waits *all, waiter *one, uint64_t ticket, bool queued)
     one->ticket = ticket;
     one->queued = queued;
     Py_INCREF((PyObject *)one);
-    if (all->tail == NULL)
-        all->head = one;
-    else
-        all->tail->next = one;
-    all->tail = one;
+    /* Nearly always at the end; but who waits for an entry that is there does not wait behind writes that wait for a file. */
+    waiter **at = &all->head;
+    if (all->tail != NULL && all->tail->ticket <= ticket)
+        at = &all->tail->next;
+    while (*at != NULL && (*at)->ticket <= ticket)
+        at = &(*at)->next;
+    one->next = *at;
+    *at = one;
+    if (one->next == NULL)
+        all->tail = one;
     all->count++;
     all->came++;
 }
@@ -258,8 +263,10 @@ static int settle_all(waits *all)
     for (size_t left = all->count; failed == 0 && left > 0 && all->head != NULL; left--) {
         lw_error error = {.status = LW_OK};
         int status = LW_OK;
-        if (all->head->queued || all->head->ticket > durable)
+        if (all->head->queued)
             status = lw_wal_poll(wal, all->head->ticket, all->durable, &error);
+        else if (all->head->ticket > durable)
+            status = lw_wal_poll_accepted(wal, all->head->ticket, all->durable, &error);
         if (status == LW_PENDING)
             break;
         waiter *one = take_head(all);

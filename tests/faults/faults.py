@@ -124,8 +124,25 @@ class Shim:
         finally:
             self._c.shim_release()
 
+    @contextmanager
+    def making_held(self) -> Iterator[None]:
+        """The log gets no blocks for new files until this ends."""
+        self._c.shim_hold_making()
+        try:
+            yield
+        finally:
+            self._c.shim_release()
+
+    def slow_removal(self, seconds: float) -> None:
+        """From now on each removal of a file takes at least so long."""
+        self._c.shim_slow_removal(round(seconds * 1e6))
+
+    def is_held(self) -> bool:
+        """Whether a call that is held has come."""
+        return bool(self._c.shim_is_held())
+
     def wait_held(self) -> None:
-        """Until that call has come. Blocks."""
+        """Until a call that is held has come. Blocks."""
         self._c.shim_wait_held()
 
 

@@ -22,7 +22,7 @@
 
 #define CALLS(CALL)                                                                                                        \
     CALL(mkdir) CALL(faccessat) CALL(openat) CALL(close) CALL(fstat) CALL(pread) CALL(pwrite)                   \
-    CALL(posix_fallocate) CALL(ftruncate) CALL(mmap) CALL(fdatasync) CALL(fsync) CALL(flock) CALL(renameat2)               \
+    CALL(posix_fallocate) CALL(fallocate) CALL(ftruncate) CALL(mmap) CALL(fdatasync) CALL(fsync) CALL(flock) CALL(renameat2)               \
     CALL(renameat) CALL(unlinkat) CALL(fdopendir) CALL(readdir)
 
 #define NUMBER(name) CALL_##name,
@@ -48,6 +48,8 @@ static pthread_cond_t hold_moved = PTHREAD_COND_INITIALIZER;
 static char held_name[NAME_SIZE]; /* the next fdatasync of this file waits */
 static bool is_held;
 static unsigned slow_us; /* each fdatasync takes at least so long */
+static bool holds_making;  /* files that are made wait for their blocks */
+static unsigned slow_removal_us; /* each unlinkat takes at least so long */
 
 /* ---- for Python ---- */
 
@@ -88,9 +90,31 @@ void shim_slow(unsigned us)
     __atomic_store_n(&slow_us, us, __ATOMIC_RELAXED);
 }
 
+void shim_slow_removal(unsigned us)
+{
+    __atomic_store_n(&slow_removal_us, us, __ATOMIC_RELAXED);
+}
+
+/* From now on, until shim_release, files that are made wait for their blocks. */
+void shim_hold_making(void)
+{
+    (void)pthread_mutex_lock(&hold_lock);
+    holds_making = true;
+    is_held = false;
+    (void)pthread_mutex_unlock(&hold_lock);
+}
+
 void shim_hold(const char *name)
 {
     strncpy(held_name, name, sizeof held_name - 1);
+}
+
+int shim_is_held(void)
+{
+    (void)pthread_mutex_lock(&hold_lock);
+    int held = is_held;
+    (void)pthread_mutex_unlock(&hold_lock);
+    return held;
 }
 
 void shim_wait_held(void)
@@ -105,6 +129,7 @@ void shim_release(void)
 {
     (void)pthread_mutex_lock(&hold_lock);
     held_name[0] = 0;
+    holds_making = false;
     (void)pthread_cond_broadcast(&hold_moved);
     (void)pthread_mutex_unlock(&hold_lock);
 }
@@ -174,6 +199,20 @@ static void wait_if_held(int descriptor)
 {
     (void)pthread_mutex_lock(&hold_lock);
     while (held_name[0] != 0 && strcmp(files[descriptor], held_name) == 0) {
+        is_held = true;
+        (void)pthread_cond_broadcast(&hold_moved);
+        (void)pthread_cond_wait(&hold_moved, &hold_lock);
+    }
+    (void)pthread_mutex_unlock(&hold_lock);
+}
+
+static void wait_if_making_is_held(int descriptor)
+{
+    const char *suffix = strrchr(files[descriptor], '.');
+    if (suffix == NULL || strcmp(suffix, ".spare") != 0)
+        return;
+    (void)pthread_mutex_lock(&hold_lock);
+    while (holds_making) {
         is_held = true;
         (void)pthread_cond_broadcast(&hold_moved);
         (void)pthread_cond_wait(&hold_moved, &hold_lock);
@@ -261,7 +300,18 @@ int posix_fallocate(int descriptor, off_t offset, off_t size)
 {
     REAL(posix_fallocate);
     int error = is_ours(descriptor) ? error_of(CALL_posix_fallocate) : 0;
+    if (is_ours(descriptor))
+        wait_if_making_is_held(descriptor);
     return error != 0 ? error : real(descriptor, offset, size);
+}
+
+int fallocate(int descriptor, int mode, off_t offset, off_t size)
+{
+    REAL(fallocate);
+    FAIL_IF_CHOSEN(fallocate, is_ours(descriptor), -1);
+    if (is_ours(descriptor))
+        wait_if_making_is_held(descriptor);
+    return real(descriptor, mode, offset, size);
 }
 
 int ftruncate(int descriptor, off_t size)
@@ -328,6 +378,9 @@ int unlinkat(int at, const char *name, int flags)
 {
     REAL(unlinkat);
     FAIL_IF_CHOSEN(unlinkat, is_ours(at), -1);
+    unsigned us = is_ours(at) ? __atomic_load_n(&slow_removal_us, __ATOMIC_RELAXED) : 0;
+    if (us > 0)
+        (void)usleep(us);
     return real(at, name, flags);
 }
 
