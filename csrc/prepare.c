@@ -28,7 +28,7 @@ int lw_prepare_fill(lw_fs *fs, uint64_t number, uint64_t size, lw_pause *pause, 
     char name[LW_NAME_SIZE];
     lw_file *file;
     lw_segment_name(number, LW_SPARE_SUFFIX, name);
-    int failed = fs->open(fs, name, LW_OPEN_WRITE | LW_OPEN_CREATE, &file);
+    int failed = fs->open(fs, name, LW_OPEN_WRITE | LW_OPEN_CREATE | LW_OPEN_REUSE, &file);
     if (failed)
         return lw_fail_errno(error, failed, name, "cannot make a segment file");
     failed = fill(fs, file, 0, size, pause, argument);
@@ -44,7 +44,7 @@ int lw_prepare_wipe(lw_fs *fs, const char *name, lw_error *error)
 {
     static const uint8_t zeros[LW_FRAMES_OFFSET];
     lw_file *file;
-    int failed = fs->open(fs, name, LW_OPEN_WRITE, &file);
+    int failed = fs->open(fs, name, LW_OPEN_WRITE | LW_OPEN_REUSE, &file);
     if (failed)
         return lw_fail_errno(error, failed, name, "open");
     failed = LW_STEP(WIPE) ? fs->write(fs, file, 0, zeros, sizeof zeros) : 0;
