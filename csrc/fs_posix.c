@@ -55,12 +55,20 @@ static int open_at(int at, const char *name, int flags)
 {
     int descriptor;
     do {
-        descriptor = openat(at, name, flags | O_CLOEXEC, 0644);
+        descriptor = openat(at, name, flags | O_CLOEXEC, 0600);
     } while (descriptor < 0 && errno == EINTR);
     return descriptor;
 }
 
 /* ---- files ---- */
+
+/* Earlier versions made files that everybody can read. Nobody gets a right that he did not have, whatever the umask. */
+static void make_private(int descriptor)
+{
+    struct stat status;
+    if (fstat(descriptor, &status) == 0 && (status.st_mode & 07177) != 0)
+        (void)fchmod(descriptor, status.st_mode & 0600);
+}
 
 static int posix_open(lw_fs *fs, const char *name, int flags, lw_file **out)
 {
@@ -75,6 +83,8 @@ static int posix_open(lw_fs *fs, const char *name, int flags, lw_file **out)
         free(file);
         return failed;
     }
+    if (flags & LW_OPEN_REUSE)
+        make_private(file->descriptor);
 #if defined(POSIX_FADV_RANDOM)
     (void)posix_fadvise(file->descriptor, 0, 0, POSIX_FADV_RANDOM);
 #endif
@@ -415,7 +425,7 @@ static int sync_parent(int directory, lw_error *error)
 
 static int open_directory(const char *path, bool create, int *directory, lw_error *error)
 {
-    if (create && mkdir(path, 0755) != 0 && errno != EEXIST)
+    if (create && mkdir(path, 0700) != 0 && errno != EEXIST)
         return lw_fail_errno(error, errno, NULL, "cannot make the directory, in a parent that has to exist");
     *directory = open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
     if (*directory < 0)

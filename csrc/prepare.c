@@ -68,7 +68,7 @@ int lw_prepare_wipe(lw_fs *fs, const char *name, lw_error *error)
 {
     static const uint8_t zeros[LW_FRAMES_OFFSET];
     lw_file *file;
-    int failed = fs->open(fs, name, LW_OPEN_WRITE, &file);
+    int failed = fs->open(fs, name, LW_OPEN_WRITE | LW_OPEN_REUSE, &file);
     if (failed)
         return lw_fail_errno(error, failed, name, "open");
     failed = LW_STEP(WIPE) ? fs->write(fs, file, 0, zeros, sizeof zeros) : 0;

@@ -49,7 +49,8 @@ class Wal:
     """A Raft log in a directory: synchronous, thread-safe, a context manager.
 
     Opening recovers, which may read the last segment and blocks. `path` is made where it is missing
-    (its parent has to exist). Options, keyword-only:
+    (its parent has to exist). Files get mode 0600 and a new directory 0700, less the umask.
+    Options, keyword-only:
 
     durability: "batch" (default), "interval" or "manual"; see `Durability`.
     sync_interval_ms: INTERVAL only, 1..3,600,000 ms, default 10.

@@ -67,7 +67,7 @@ def test_where_the_directory_cannot_be_locked_lock_alone_keeps_out(
 def test_where_lock_cannot_be_locked_nothing_is_opened_and_nothing_stays_locked(
     shim: Path, tmp_path: Path
 ) -> None:
-    assert answer(shim, tmp_path, "ENOLCK", 2) == f"WalError {errno.ENOLCK} LOCK"
+    assert answer(shim, tmp_path, "ENOLCK", 2) == f"LogIOError {errno.ENOLCK} LOCK"
 
 
 def test_a_flock_that_a_signal_interrupts_is_tried_again(shim: Path, tmp_path: Path) -> None:
