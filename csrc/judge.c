@@ -272,10 +272,10 @@ static int judge_directory(lw_judge *j)
     return status;
 }
 
-int lw_recovery_judge(lw_fs *fs, bool writable, lw_recovered *found, lw_error *error)
+int lw_recovery_judge(lw_fs *fs, bool writable, const lw_segment_list *known, lw_recovered *found, lw_error *error)
 {
     memset(found, 0, sizeof *found);
-    lw_judge j = {.fs = fs, .writable = writable, .found = found, .error = error};
+    lw_judge j = {.fs = fs, .writable = writable, .known = known, .found = found, .error = error};
     int status = judge_directory(&j);
     free(j.numbers);
     return status;

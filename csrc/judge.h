@@ -20,6 +20,7 @@
 typedef struct lw_judge {
     lw_fs *fs;
     bool writable;
+    const lw_segment_list *known; /* that a reader has mapped already, or NULL */
     lw_recovered *found;
     lw_error *error;
     uint64_t *numbers; /* of all segment files, ascending */
@@ -54,6 +55,8 @@ int lw_judge_page(lw_judge *, const lw_opened *, uint64_t offset, lw_page_type, 
 /* A page that verifies but is another file's is an error: nothing may be concluded from it. */
 int lw_judge_identity(lw_judge *, const lw_opened *, const lw_page *);
 bool lw_same_identity(const lw_identity *, const lw_identity *);
+/* Takes over a sealed segment that is known with these pages, so that it is not mapped again. LW_NOT_FOUND where it is not. */
+int lw_judge_reuse(lw_judge *, const lw_opened *, const lw_page *header, const lw_page *footer, lw_segment **);
 /* Maps it and adds it to what was found. Takes the file over, also on failure. */
 int lw_judge_map(lw_judge *, lw_opened *, const lw_page *header, bool writable, lw_segment **);
 /* The lowest index that the frames of a segment with a valid header speak of, which may lie before those that it began

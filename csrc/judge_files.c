@@ -8,10 +8,16 @@
 
 bool lw_judge_has(const lw_judge *j, uint64_t number)
 {
-    for (size_t i = j->number_count; i > 0; i--)
-        if (j->numbers[i - 1] == number)
-            return true;
-    return false;
+    size_t low = 0;
+    size_t high = j->number_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (j->numbers[middle] < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < j->number_count && j->numbers[low] == number;
 }
 
 int lw_judge_open(lw_judge *j, uint64_t number, bool writable, lw_opened *o)
@@ -76,19 +82,49 @@ int lw_fail_guarded(lw_judge *j, const char *name)
     return lw_fail_errno(j->error, EIO, name, "the mapped file could not be read");
 }
 
+/* Room for one segment more. */
+static int reserve_segment(lw_judge *j, const char *name)
+{
+    lw_segment_list *list = &j->found->segments;
+    lw_segment_list grown;
+    if (lw_segment_list_has_room(list))
+        return LW_OK;
+    if (lw_segment_list_grown(list, &grown) != LW_OK)
+        return lw_fail_errno(j->error, ENOMEM, name, "open");
+    lw_segment_list before = *list;
+    free(lw_segment_list_replace(list, &before, &grown));
+    return LW_OK;
+}
+
+int lw_judge_reuse(lw_judge *j, const lw_opened *o, const lw_page *header, const lw_page *footer, lw_segment **out)
+{
+    if (j->known == NULL)
+        return LW_NOT_FOUND;
+    size_t at = lw_segment_list_after(j->known, o->number - 1);
+    if (at == j->known->count)
+        return LW_NOT_FOUND;
+    lw_segment *segment = lw_segment_list_items(j->known)[at];
+    if (!segment->sealed || segment->header_check != header->check || segment->footer_check != footer->check ||
+        !lw_same_identity(&segment->identity, &header->identity))
+        return LW_NOT_FOUND;
+    int status = reserve_segment(j, o->name);
+    if (status != LW_OK)
+        return status;
+    lw_segment_pin(segment);
+    lw_segment_list_append(&j->found->segments, segment);
+    *out = segment;
+    return LW_OK;
+}
+
 int lw_judge_map(lw_judge *j, lw_opened *o, const lw_page *header, bool writable, lw_segment **out)
 {
     lw_recovered *found = j->found;
-    lw_segment_list grown;
-    if (!lw_segment_list_has_room(&found->segments)) {
-        if (lw_segment_list_grown(&found->segments, &grown) != LW_OK) {
-            j->fs->close(j->fs, o->file);
-            return lw_fail_errno(j->error, ENOMEM, o->name, "open");
-        }
-        lw_segment_list before = found->segments;
-        free(lw_segment_list_replace(&found->segments, &before, &grown));
+    int status = reserve_segment(j, o->name);
+    if (status != LW_OK) {
+        j->fs->close(j->fs, o->file);
+        return status;
     }
-    int status = lw_segment_map(j->fs, o->file, o->name, header->size, writable, out, j->error);
+    status = lw_segment_map(j->fs, o->file, o->name, header->size, writable, out, j->error);
     if (status != LW_OK)
         return status;
     lw_segment_set_identity(*out, &header->identity);

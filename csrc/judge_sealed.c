@@ -73,6 +73,11 @@ static int read_sealed(lw_judge *j, uint64_t lowest, lw_segment **out)
         j->fs->close(j->fs, o.file);
         return status;
     }
+    status = lw_judge_reuse(j, &o, &j->header, &footer, out);
+    if (status != LW_NOT_FOUND) {
+        j->fs->close(j->fs, o.file);
+        return status;
+    }
     status = lw_judge_map(j, &o, &j->header, false, out);
     if (status != LW_OK)
         return status;

@@ -184,7 +184,7 @@ static int adopt(lw_wal *wal, lw_recovered *found, lw_error *error)
 static int recover_for_writing(lw_wal *wal, lw_error *error)
 {
     lw_recovered found;
-    int status = lw_recovery_judge(wal->fs, true, &found, error);
+    int status = lw_recovery_judge(wal->fs, true, NULL, &found, error);
     if (status == LW_OK && found.is_new && !wal->options.create)
         status = lw_fail_errno(error, ENOENT, NULL, "there is no log here, and create=False makes none");
     if (status == LW_OK && found.is_new)
@@ -210,7 +210,7 @@ enum { READ_ONLY_TRIES = 20, READ_ONLY_PAUSE_NS = 2000000 };
 static int recover_for_reading(lw_wal *wal, lw_recovered *found, lw_error *error)
 {
     for (int try = 1;; try++) {
-        int status = lw_recovery_judge(wal->fs, false, found, error);
+        int status = lw_recovery_judge(wal->fs, false, &wal->segments, found, error);
         if (status == LW_OK && found->is_new && found->lock_missing)
             status = lw_fail_errno(error, ENOENT, NULL, "there is no log here");
         bool may_pass = status == LW_CORRUPTION || status == LW_IO;

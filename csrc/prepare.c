@@ -45,14 +45,32 @@ static int make(lw_fs *fs, lw_file *file, lw_making *making)
     return 0;
 }
 
+/* What was left under that name is removed: blocks that are only allocated keep the bytes that they had. */
+static int open_empty(lw_fs *fs, const char *name, lw_file **file)
+{
+    uint64_t size;
+    for (int tries = 0;; tries++) {
+        int failed = fs->open(fs, name, LW_OPEN_WRITE | LW_OPEN_CREATE | LW_OPEN_REUSE, file);
+        if (failed)
+            return failed;
+        failed = fs->size(fs, *file, &size);
+        if (!failed && size == 0)
+            return 0;
+        fs->close(fs, *file);
+        if (failed || tries > 0)
+            return failed ? failed : EEXIST;
+        failed = fs->remove(fs, name);
+        if (failed)
+            return failed;
+    }
+}
+
 int lw_prepare_make(lw_fs *fs, uint64_t number, lw_making *making, lw_error *error)
 {
     char name[LW_NAME_SIZE];
     lw_file *file;
     lw_segment_name(number, LW_SPARE_SUFFIX, name);
-    int failed = fs->remove(fs, name); /* what is allocated alone keeps the bytes that it had */
-    if (!failed || failed == ENOENT)
-        failed = fs->open(fs, name, LW_OPEN_WRITE | LW_OPEN_CREATE, &file);
+    int failed = open_empty(fs, name, &file);
     if (failed)
         return lw_fail_errno(error, failed, name, "cannot make a segment file");
     failed = make(fs, file, making);

@@ -36,8 +36,9 @@ static inline lw_segment *lw_recovered_tail(const lw_recovered *found)
     return lw_segment_list_items(&found->segments)[found->segments.count - 1];
 }
 
-/* Reads only. Fills `recovered` also on failure: always free it. */
-int lw_recovery_judge(lw_fs *, bool writable, lw_recovered *, lw_error *);
+/* Reads only. Fills `recovered` also on failure: always free it. `known`: the segments that a reader has mapped already, which
+ * are taken over where they are the same; or NULL. */
+int lw_recovery_judge(lw_fs *, bool writable, const lw_segment_list *known, lw_recovered *, lw_error *);
 /* Of a new log: segment 1, its name, and the log id in `lock_file`, each durable; then found->successor is 1. */
 int lw_recovery_make(lw_fs *, lw_file *lock_file, uint64_t size, lw_recovered *, lw_error *);
 /* Of any other: makes durable what judge found, and zeroes what a torn tail left. */

@@ -20,6 +20,7 @@ ERRORS = {
     "pread": "EIO EINTR",
     "pwrite": "EIO ENOSPC EDQUOT EINTR",
     "posix_fallocate": "EIO ENOSPC EDQUOT EINTR EOPNOTSUPP",
+    "fallocate": "EIO ENOSPC EDQUOT EINTR EOPNOTSUPP",
     "mmap": "ENOMEM ENFILE",
     "fdatasync": "EIO ENOSPC EDQUOT EINTR",
     "fsync": "EIO ENOSPC EDQUOT EINTR",
