@@ -8,7 +8,8 @@
  *  3. Any thread may call; the caller sees to it that one file is not closed while another thread uses it.
  *  4. read and write are whole or fail. A read past the end of the file fails with ENODATA.
  *  5. The core changes a mapping only by lw_fs_store and lw_fs_zero, and touches one only inside lw_guarded.
- *  6. sync covers all that write, lw_fs_store and lw_fs_zero did to the file before, allocation and size included.
+ *  6. No descriptor is below 3: where 0, 1 or 2 is closed, what the program prints must not get into a file of the log.
+ *  7. sync covers all that write, lw_fs_store and lw_fs_zero did to the file before, allocation and size included.
  *     After it failed once nothing may be believed of what it covered.
  */
 #ifndef LW_FS_H

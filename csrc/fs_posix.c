@@ -50,14 +50,41 @@ static int directory_of(lw_fs *fs)
     return ((posix_fs *)fs)->directory;
 }
 
-/* `name` of the directory `at`, also where a signal comes. -1 and errno, or a descriptor. */
+/*
+ * Where 0, 1 or 2 is closed the system gives it to the next file, and what the program prints goes there: into a segment, over
+ * its header. Whatever gets such a number is exchanged for another at once; and as another thread may print in between, the
+ * three are taken before anything of a log is opened, for good. Programs that are started do not inherit that.
+ */
+static void occupy_standard(void)
+{
+    int descriptor;
+    do {
+        descriptor = open("/dev/null", O_RDWR | O_CLOEXEC);
+    } while (descriptor >= 0 ? descriptor <= STDERR_FILENO : errno == EINTR);
+    if (descriptor >= 0)
+        (void)close(descriptor);
+}
+
+/* -1 and errno, or a descriptor. */
+static int above_standard(int descriptor)
+{
+    if (descriptor < 0 || descriptor > STDERR_FILENO)
+        return descriptor;
+    int higher = fcntl(descriptor, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    int failed = errno;
+    (void)close(descriptor);
+    errno = failed;
+    return higher;
+}
+
+/* `name` of the directory `at`, also where a signal comes. -1 and errno, or a descriptor. The only place that opens. */
 static int open_at(int at, const char *name, int flags)
 {
     int descriptor;
     do {
         descriptor = openat(at, name, flags | O_CLOEXEC, 0600);
     } while (descriptor < 0 && errno == EINTR);
-    return descriptor;
+    return above_standard(descriptor);
 }
 
 /* ---- files ---- */
@@ -425,6 +452,7 @@ static int sync_parent(int directory, lw_error *error)
 
 static int open_directory(const char *path, bool create, int *directory, lw_error *error)
 {
+    occupy_standard();
     if (create && mkdir(path, 0700) != 0 && errno != EEXIST)
         return lw_fail_errno(error, errno, NULL, "cannot make the directory, in a parent that has to exist");
     *directory = open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);

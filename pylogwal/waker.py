@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import sys
 from collections import deque
@@ -136,12 +137,27 @@ def _future_maker(loop: asyncio.AbstractEventLoop) -> Callable[[], asyncio.Futur
 def _wake_descriptors() -> tuple[int, int]:
     """To read from, and to write to: one eventfd, or a pipe where there is none."""
     if hasattr(os, "eventfd"):
-        descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        (descriptor,) = _above_standard(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
         return descriptor, descriptor
-    read, write = os.pipe()
+    read, write = _above_standard(*os.pipe())
     os.set_blocking(read, False)
     os.set_blocking(write, False)
     return read, write
+
+
+def _above_standard(*descriptors: int) -> list[int]:
+    """The same, but none is 0, 1 or 2, where a program that was started without these prints to."""
+    found = list(descriptors)
+    try:
+        for place, low in enumerate(descriptors):
+            if low < 3:
+                found[place] = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 3)
+                os.close(low)
+    except OSError:
+        for descriptor in found:
+            os.close(descriptor)
+        raise
+    return found
 
 
 def _finish(future: asyncio.Future[None], error: Exception | None) -> None:

@@ -111,6 +111,10 @@ class Shim:
     def touched(self) -> int:
         return int(self._c.shim_touched())
 
+    def low(self) -> int:
+        """Calls that used a descriptor below 3 for a file of the log."""
+        return int(self._c.shim_low())
+
     def slow(self, seconds: float) -> None:
         """From now on each fdatasync takes at least so long."""
         self._c.shim_slow(round(seconds * 1e6))

@@ -36,6 +36,7 @@ static char directory[4096];
 static char files[MAX_DESCRIPTORS][NAME_SIZE]; /* by descriptor; "": not the log's */
 static unsigned seen[CALL_COUNT];
 static unsigned touched; /* calls that did not do what was asked */
+static unsigned low;     /* calls with a descriptor that is standard input's, output's or error's */
 
 static enum call chosen = CALL_COUNT;
 static unsigned chosen_number;
@@ -83,6 +84,12 @@ unsigned shim_seen(unsigned call)
 unsigned shim_touched(void)
 {
     return __atomic_load_n(&touched, __ATOMIC_RELAXED);
+}
+
+/* Calls on a file of the log with a descriptor below 3. */
+unsigned shim_low(void)
+{
+    return __atomic_load_n(&low, __ATOMIC_RELAXED);
 }
 
 void shim_slow(unsigned us)
@@ -136,9 +143,18 @@ void shim_release(void)
 
 /* ---- choosing ---- */
 
-static bool is_ours(int descriptor)
+static bool is_known(int descriptor)
 {
     return descriptor >= 0 && descriptor < MAX_DESCRIPTORS && files[descriptor][0] != 0;
+}
+
+/* Of a call that uses it. */
+static bool is_ours(int descriptor)
+{
+    bool ours = is_known(descriptor);
+    if (ours && descriptor <= STDERR_FILENO)
+        (void)__atomic_add_fetch(&low, 1, __ATOMIC_RELAXED);
+    return ours;
 }
 
 static bool is_directory(const char *path)
@@ -154,7 +170,7 @@ static void note(int descriptor, const char *name)
 
 static void forget(int descriptor)
 {
-    if (is_ours(descriptor))
+    if (is_known(descriptor))
         memset(files[descriptor], 0, NAME_SIZE);
 }
 
@@ -254,10 +270,26 @@ int openat(int at, const char *name, int flags, ...)
 int close(int descriptor)
 {
     REAL(close);
-    bool ours = is_ours(descriptor);
+    bool ours = is_known(descriptor);
     forget(descriptor);
     int result = real(descriptor);
     FAIL_IF_CHOSEN(close, ours, -1); /* closed it is all the same */
+    return result;
+}
+
+int fcntl(int descriptor, int command, ...)
+{
+    REAL(fcntl);
+    va_list arguments;
+    va_start(arguments, command);
+    long argument = va_arg(arguments, long);
+    va_end(arguments);
+    int result = real(descriptor, command, argument);
+    if (command == F_DUPFD_CLOEXEC && is_known(descriptor)) {
+        char name[NAME_SIZE];
+        memcpy(name, files[descriptor], NAME_SIZE);
+        note(result, name);
+    }
     return result;
 }
 
