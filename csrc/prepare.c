@@ -115,15 +115,30 @@ int lw_prepare_name(lw_fs *fs, uint64_t spare, uint64_t number, lw_error *error)
     return LW_OK;
 }
 
+/* What the file holds beyond `present` may be frames of a life that never counted: it is written over. What is new is zero. Each
+ * in one: where there is no space, nothing is taken. */
+static int extend(lw_fs *fs, lw_file *file, uint64_t present, uint64_t size)
+{
+    uint64_t whole;
+    int failed = fs->size(fs, file, &whole);
+    if (failed)
+        return failed;
+    whole = whole < present || !LW_STEP(OVERWRITE_STALE) ? present : whole < size ? whole / LW_PAGE_SIZE * LW_PAGE_SIZE : size;
+    failed = EOPNOTSUPP;
+    if (whole < size)
+        failed = fs->reserve(fs, file, whole, size - whole);
+    if (failed == EOPNOTSUPP)
+        return fs->allocate(fs, file, present, size - present);
+    return failed || whole == present ? failed : fs->allocate(fs, file, present, whole - present);
+}
+
 int lw_prepare_extend(lw_fs *fs, const char *name, uint64_t present, uint64_t size, lw_error *error)
 {
     lw_file *file;
     int failed = fs->open(fs, name, LW_OPEN_WRITE, &file);
     if (failed)
         return lw_fail_errno(error, failed, name, "open");
-    failed = fs->reserve(fs, file, present, size - present); /* in one: where there is no space, nothing is taken */
-    if (failed == EOPNOTSUPP)
-        failed = fs->allocate(fs, file, present, size - present);
+    failed = extend(fs, file, present, size);
     if (!failed)
         failed = fs->sync(fs, file);
     fs->close(fs, file);

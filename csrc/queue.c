@@ -157,15 +157,15 @@ static void refuse(lw_wal *wal, uint64_t ticket, const lw_error *error)
  * told what it has to be like; or why it could not be made. */
 static int rotate_or_wait(lw_wal *wal, uint64_t segment_bytes, lw_error *error)
 {
-    int status = LW_OK;
     (void)pthread_mutex_lock(&wal->lock);
+    int status = lw_check_usable(wal, error); /* the file's name may just have failed to be synced */
     bool first_look = wal->rotation_bytes == 0;
     wal->rotation_bytes = segment_bytes;
-    if (lw_waits_for_successor(wal)) {
+    if (status == LW_OK && lw_waits_for_successor(wal)) {
         wal->stats.rotations_waited += first_look;
         (void)pthread_cond_signal(&wal->keeper_work);
         status = LW_PENDING;
-    } else if (wal->rotation_error.status != LW_OK) {
+    } else if (status == LW_OK && wal->rotation_error.status != LW_OK) {
         *error = wal->rotation_error;
         status = error->status;
     }
