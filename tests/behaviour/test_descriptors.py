@@ -90,6 +90,21 @@ def test_a_refresh_keeps_the_mappings_that_it_has(tmp_path: Path) -> None:
         assert len(after & before) >= len(before) - 1  # the last segment is read anew
 
 
+def test_a_spare_file_of_the_highest_number_wraps_no_counter(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    Wal(path, segment_bytes=SMALLEST).close()
+    (path / f"{2**64 - 1:016x}.spare").write_bytes(bytes(SMALLEST))
+    with Wal(path, segment_bytes=SMALLEST, spare_segments=6) as wal:
+        while wal.stats().segments < 5 or wal.stats().spares < 6:
+            index = wal.last_index() + 1
+            wal.persist_entries(run(index, index, payload=b"x" * 9000))
+        assert not (path / f"{0:016x}.spare").exists()
+    with Wal(path, segment_bytes=SMALLEST, spare_segments=0) as wal:
+        assert wal.last_index() == index
+        assert wal.stats().spares <= 1  # the successor may have its name already
+    assert not list(path.glob("*.spare"))
+
+
 STRANGERS = """
 import os, sys, threading, time
 from pathlib import Path

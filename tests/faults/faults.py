@@ -137,6 +137,15 @@ class Shim:
         finally:
             self._c.shim_release()
 
+    @contextmanager
+    def unmapping_held(self) -> Iterator[None]:
+        """Who unmaps a file of the log waits until this ends."""
+        self._c.shim_hold_unmapping()
+        try:
+            yield
+        finally:
+            self._c.shim_release()
+
     def slow_removal(self, seconds: float) -> None:
         """From now on each removal of a file takes at least so long."""
         self._c.shim_slow_removal(round(seconds * 1e6))

@@ -50,6 +50,8 @@ static char held_name[NAME_SIZE]; /* the next fdatasync of this file waits */
 static bool is_held;
 static unsigned slow_us; /* each fdatasync takes at least so long */
 static bool holds_making;  /* files that are made wait for their blocks */
+static bool holds_unmapping; /* mappings of the log's files stay until shim_release */
+static void *mapped[MAX_DESCRIPTORS]; /* where the log's files are */
 static unsigned slow_removal_us; /* each unlinkat takes at least so long */
 
 /* ---- for Python ---- */
@@ -111,6 +113,14 @@ void shim_hold_making(void)
     (void)pthread_mutex_unlock(&hold_lock);
 }
 
+void shim_hold_unmapping(void)
+{
+    (void)pthread_mutex_lock(&hold_lock);
+    holds_unmapping = true;
+    is_held = false;
+    (void)pthread_mutex_unlock(&hold_lock);
+}
+
 void shim_hold(const char *name)
 {
     strncpy(held_name, name, sizeof held_name - 1);
@@ -136,7 +146,7 @@ void shim_release(void)
 {
     (void)pthread_mutex_lock(&hold_lock);
     held_name[0] = 0;
-    holds_making = false;
+    holds_making = holds_unmapping = false;
     (void)pthread_cond_broadcast(&hold_moved);
     (void)pthread_mutex_unlock(&hold_lock);
 }
@@ -234,6 +244,20 @@ static void wait_if_making_is_held(int descriptor)
         (void)pthread_cond_wait(&hold_moved, &hold_lock);
     }
     (void)pthread_mutex_unlock(&hold_lock);
+}
+
+/* Puts `to` where `from` stands in the table; false where it does not stand there. */
+static bool note_mapping(void *from, void *to)
+{
+    bool found = false;
+    (void)pthread_mutex_lock(&hold_lock);
+    for (size_t i = 0; i < MAX_DESCRIPTORS && !found; i++) {
+        found = mapped[i] == from;
+        if (found)
+            mapped[i] = to;
+    }
+    (void)pthread_mutex_unlock(&hold_lock);
+    return found;
 }
 
 /* ---- the calls ---- */
@@ -357,7 +381,25 @@ void *mmap(void *at, size_t size, int protection, int flags, int descriptor, off
 {
     REAL(mmap);
     FAIL_IF_CHOSEN(mmap, is_ours(descriptor), MAP_FAILED);
-    return real(at, size, protection, flags, descriptor, offset);
+    void *base = real(at, size, protection, flags, descriptor, offset);
+    if (is_ours(descriptor) && base != MAP_FAILED)
+        note_mapping(NULL, base);
+    return base;
+}
+
+int munmap(void *at, size_t size)
+{
+    REAL(munmap);
+    if (note_mapping(at, NULL)) {
+        (void)pthread_mutex_lock(&hold_lock);
+        while (holds_unmapping) {
+            is_held = true;
+            (void)pthread_cond_broadcast(&hold_moved);
+            (void)pthread_cond_wait(&hold_moved, &hold_lock);
+        }
+        (void)pthread_mutex_unlock(&hold_lock);
+    }
+    return real(at, size);
 }
 
 int fdatasync(int descriptor)

@@ -259,6 +259,40 @@ wal.close()
 )
 
 
+WHILE_IT_CLOSES = (
+    BEGIN
+    + """
+wal = Wal(path, durability="manual", segment_bytes=65536)
+while wal.stats().segments < 20:
+    wal.persist_entries(run(wal.last_index() + 1, wal.last_index() + 1, payload=bytes(50_000)))
+wal.flush()
+with shim.unmapping_held():
+    purge = threading.Thread(target=wal.purge, args=(LogId(wal.last_index() - 5, 1),))
+    purge.start()
+    shim.wait_held()  # the file thread, at the purged segments
+    wal.stats()
+    wal.core.segments()
+    for _ in range(3):  # within this segment
+        wal.persist_entries(run(wal.last_index() + 1, wal.last_index() + 1))
+    wal.flush()
+    purge.join(PATIENCE_S)
+    assert not purge.is_alive(), "a purge waits for names alone"
+with shim.unmapping_held():
+    close = threading.Thread(target=wal.close)
+    close.start()
+    shim.wait_held()
+    for call in (wal.stats, wal.core.segments, wal.last_index, wal.flush):
+        try:
+            call()
+        except pylogwal.ClosedError:
+            pass
+    wal.core.last_stats()
+    assert close.is_alive()
+close.join(PATIENCE_S)
+assert not close.is_alive()
+"""
+)
+
 NOT_REMOVED = (
     BEGIN
     + """
@@ -344,6 +378,10 @@ def test_the_queue_that_waits_for_a_rotation_is_bounded(shim: Path, tmp_path: Pa
 )
 def test_a_signal_ends_a_wait_for_a_sync_that_hangs(shim: Path, tmp_path: Path, call: str) -> None:
     assert outcome(shim, tmp_path, INTERRUPTED, call) == "interrupted"
+
+
+def test_no_call_waits_while_segments_are_unmapped(shim: Path, tmp_path: Path) -> None:
+    outcome(shim, tmp_path, WHILE_IT_CLOSES)
 
 
 def test_a_purged_file_that_cannot_be_removed_is_told_once(shim: Path, tmp_path: Path) -> None:
