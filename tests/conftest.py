@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from stores import KINDS, Store, Stores
+
+
+# Some shells export it. The programs that the tests start are the same for everybody.
+os.environ.pop("PYTHONUNBUFFERED", None)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -108,26 +108,30 @@ class Child:
             self.end()
 
 
-def thread_count() -> int:
-    """Threads of this process, those of C included, when that has stood still for 20 ms: one that
-    was joined is listed until the kernel has cleared it away.
-    """
-    count, readings = -1, 0
-    while readings < 10:
-        now = len(list(Path("/proc/self/task").iterdir()))
-        count, readings = now, readings + 1 if now == count else 0
-        time.sleep(0.002)
-    return count
+_PF_EXITING = 0x4
 
 
-def threads_back_to(count: int) -> bool:
-    """Whether there are no more than `count` threads; one that was joined may be seen a little
-    longer.
+def threads() -> set[int]:
+    """The threads of this process, those of C included. Not those that are on their way out of the
+    kernel: one that was joined may be listed as long as the processor has other work.
     """
+    found = set()
+    for path in list(Path("/proc/self/task").iterdir()):
+        try:
+            fields = (path / "stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if not int(fields[6]) & _PF_EXITING:
+            found.add(int(path.name))
+    return found
+
+
+def threads_end(before: set[int]) -> bool:
+    """Whether all threads end that were not there before. Waits for those that nobody joins."""
     until = time.monotonic() + PATIENCE_S
-    while thread_count() > count and time.monotonic() < until:
+    while not threads() <= before and time.monotonic() < until:
         time.sleep(0.001)
-    return thread_count() <= count
+    return threads() <= before
 
 
 def descriptors() -> dict[str, str]:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from processes import descriptors, thread_count
+from processes import descriptors, threads, threads_end
 from stores import SEGMENT_BYTES
 
 import pylogwal
@@ -49,9 +49,27 @@ class MallInfo(ctypes.Structure):
     ]
 
 
+def fill_interned() -> None:
+    """Lets the interpreter's table of interned strings reach its final size. The table keeps places
+    of strings that are gone until it is full; it would grow by half a megabyte in some cycle.
+    """
+    for number in range(200_000):
+        sys.intern(f"a string that nobody keeps, {number}")
+
+
+def clear_type_cache() -> None:
+    """The interpreter's cache of attribute lookups keeps the names that were looked up. A name that
+    is made for each lookup (asyncio does, and C code that gives it as `char *`) takes a place that
+    depends on its address, so the cache fills with copies by chance: up to 4,096 of them.
+    """
+    clear = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache
+    clear()
+
+
 def held() -> Held:
     for _ in range(3):
         gc.collect()
+    clear_type_cache()
     function = ctypes.CDLL(None).mallinfo2
     function.restype = MallInfo
     heap = function()
@@ -60,7 +78,7 @@ def held() -> Held:
         python_blocks=sys.getallocatedblocks(),
         descriptors=len(descriptors()),
         mappings=len(Path("/proc/self/maps").read_text().splitlines()),
-        threads=thread_count(),
+        threads=len(threads()),
     )
 
 
@@ -159,6 +177,12 @@ LEAKS = {
 }
 
 
+def settle(leak: str | None) -> None:
+    """Waits for the thread of an `aclose`, which ends a little after the loop does."""
+    if leak != "threads":
+        threads_end({threading.get_native_id()})
+
+
 def main(directory: Path, kind: str, count: int, leak: str | None) -> None:
     logging.disable()
     cycle = CYCLES[kind]
@@ -171,9 +195,12 @@ def main(directory: Path, kind: str, count: int, leak: str | None) -> None:
                 lose(index)
 
     warm_up = count // 3
+    fill_interned()
     run(1, warm_up)
+    settle(leak)
     before = held()
     run(warm_up + 1, count)
+    settle(leak)
     after = held()
     grown = {name: getattr(after, name) - getattr(before, name) for name in Held._fields}
     print(json.dumps(grown), flush=True)

@@ -15,8 +15,8 @@ from processes import (
     descriptors,
     mapped_files,
     run_python,
-    thread_count,
-    threads_back_to,
+    threads,
+    threads_end,
 )
 from stores import SEGMENT_BYTES, run
 
@@ -31,8 +31,8 @@ def let_go() -> None:
         gc.collect()
 
 
-def assert_nothing_is_held(path: Path, threads: int, before: dict[str, str]) -> None:
-    assert threads_back_to(threads)
+def assert_nothing_is_held(path: Path, running: set[int], before: dict[str, str]) -> None:
+    assert threads_end(running)
     held = [name for name in descriptors().values() if name not in before.values()]
     assert held == []
     assert len(descriptors()) == len(before)
@@ -42,13 +42,13 @@ def assert_nothing_is_held(path: Path, threads: int, before: dict[str, str]) -> 
 
 
 def test_a_handle_that_is_dropped_lets_go_of_everything(tmp_path: Path) -> None:
-    threads, before = thread_count(), descriptors()
+    running, before = threads(), descriptors()
     wal = Wal(tmp_path, **OPTIONS)
     wal.persist_entries(run(1, 5))
-    assert thread_count() == threads + 2
+    assert len(threads() - running) == 2
     with pytest.warns(ResourceWarning, match="never closed") as kept:
         del wal
-    assert_nothing_is_held(tmp_path, threads, before)
+    assert_nothing_is_held(tmp_path, running, before)
     assert len(kept) == 1
 
 
@@ -87,7 +87,7 @@ def test_a_store_that_a_finalizer_closes_lets_go_of_its_own_descriptors_only(
 
 
 def test_a_handle_in_a_cycle_lets_go_when_it_is_collected(tmp_path: Path) -> None:
-    threads, before = thread_count(), descriptors()
+    running, before = threads(), descriptors()
     wal = Wal(tmp_path, **OPTIONS)
     wal.persist_entries(run(1, 5))
     cycle: list[Any] = [wal, wal.core.fast_persist]
@@ -95,12 +95,12 @@ def test_a_handle_in_a_cycle_lets_go_when_it_is_collected(tmp_path: Path) -> Non
     with pytest.warns(ResourceWarning, match="never closed"):
         del wal, cycle
         let_go()
-    assert_nothing_is_held(tmp_path, threads, before)
+    assert_nothing_is_held(tmp_path, running, before)
 
 
 def test_a_store_that_is_dropped_in_its_loop_lets_go_of_everything(tmp_path: Path) -> None:
     async def main() -> None:
-        threads, before = thread_count(), descriptors()
+        running, before = threads(), descriptors()
         store = await pylogwal.open(tmp_path, **OPTIONS)
         await store.persist_entries(run(1, 5))
         await store.flush_async()
@@ -108,13 +108,13 @@ def test_a_store_that_is_dropped_in_its_loop_lets_go_of_everything(tmp_path: Pat
             del store
             let_go()
         await asyncio.sleep(0)  # the loop lets go of its descriptor in its next turn
-        assert_nothing_is_held(tmp_path, threads, before)
+        assert_nothing_is_held(tmp_path, running, before)
 
     asyncio.run(main())
 
 
 def test_a_store_that_is_dropped_after_its_loop_lets_go_of_everything(tmp_path: Path) -> None:
-    threads, before = thread_count(), descriptors()
+    running, before = threads(), descriptors()
 
     async def main() -> WalLogStore:
         store = await pylogwal.open(tmp_path, **OPTIONS)
@@ -126,12 +126,12 @@ def test_a_store_that_is_dropped_after_its_loop_lets_go_of_everything(tmp_path: 
     with pytest.warns(ResourceWarning, match="never closed"):
         del store
         let_go()
-    assert_nothing_is_held(tmp_path, threads, before)
+    assert_nothing_is_held(tmp_path, running, before)
 
 
 def test_a_store_that_is_dropped_while_a_write_waits_ends_it_first(tmp_path: Path) -> None:
     async def main() -> None:
-        threads, before = thread_count(), descriptors()
+        running, before = threads(), descriptors()
         store = await pylogwal.open(tmp_path, segment_bytes=SEGMENT_BYTES)
         future = store.submit(run(1, 5))
         with pytest.warns(ResourceWarning, match="never closed"):
@@ -141,7 +141,7 @@ def test_a_store_that_is_dropped_while_a_write_waits_ends_it_first(tmp_path: Pat
         del future
         let_go()
         await asyncio.sleep(0)
-        assert_nothing_is_held(tmp_path, threads, before)
+        assert_nothing_is_held(tmp_path, running, before)
 
     asyncio.run(main())
 
@@ -149,22 +149,22 @@ def test_a_store_that_is_dropped_while_a_write_waits_ends_it_first(tmp_path: Pat
 def test_a_read_only_handle_that_is_dropped_lets_go_of_everything(tmp_path: Path) -> None:
     with Wal(tmp_path, **OPTIONS) as wal:
         wal.persist_entries(run(1, 5))
-    threads, before = thread_count(), descriptors()
+    running, before = threads(), descriptors()
     reader = Wal(tmp_path, read_only=True)
     assert reader.last_index() == 5
     with pytest.warns(ResourceWarning, match="never closed"):
         del reader
-    assert_nothing_is_held(tmp_path, threads, before)
+    assert_nothing_is_held(tmp_path, running, before)
 
 
 def test_an_open_that_fails_lets_go_of_everything(tmp_path: Path) -> None:
+    running = threads()
     with Wal(tmp_path, **OPTIONS) as wal:
         wal.persist_entries(run(1, 5))
-        threads, before = thread_count(), descriptors()
         for _ in range(20):
             with pytest.raises(LockedError):
                 Wal(tmp_path)
-    assert threads_back_to(threads - 2)
+    assert threads_end(running)
     before = descriptors()
     segment = tmp_path / f"{1:016x}.wal"
     good = segment.read_bytes()
@@ -173,7 +173,7 @@ def test_an_open_that_fails_lets_go_of_everything(tmp_path: Path) -> None:
         with pytest.raises(pylogwal.CorruptionError):
             Wal(tmp_path, read_only=read_only)
     segment.write_bytes(good)
-    assert_nothing_is_held(tmp_path, threads - 2, before)
+    assert_nothing_is_held(tmp_path, running, before)
 
 
 def test_the_lock_is_free_after_close_though_a_child_is_being_started(tmp_path: Path) -> None:

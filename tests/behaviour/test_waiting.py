@@ -175,7 +175,7 @@ os.truncate(sys.argv[1] + "/0000000000000001.wal", 8192)
 try:
     wal.get_entries(1, 49)
 except pylogwal.WalError:
-    print("an error")
+    print("an error", flush=True)
 os._exit(0)
 """
 

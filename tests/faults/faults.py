@@ -119,6 +119,28 @@ class Shim:
         """From now on each fdatasync takes at least so long."""
         self._c.shim_slow(round(seconds * 1e6))
 
+    def stop_clock(self) -> None:
+        """From now on the log sees a clock that stands still, but for `advance`, and for what
+        `slow` adds to it at the end of each fdatasync, which then is not slowed in fact. So the
+        log's choices depend on the times that the test says, and not on the machine.
+
+        Deadlines are still those of the real clock: not for INTERVAL, nor waits with a timeout.
+        """
+        self._c.shim_stop_clock()
+
+    def advance(self, seconds: float) -> None:
+        """Sets the log's clock forward, when no fdatasync is running. Blocks."""
+        self._c.shim_advance(round(seconds * 1e6))
+
+    @contextmanager
+    def syncs_may_end(self) -> Iterator[None]:
+        """With the clock stopped: after the first such block fdatasyncs end in these alone."""
+        self._c.shim_shut_gate(False)
+        try:
+            yield
+        finally:
+            self._c.shim_shut_gate(True)
+
     @contextmanager
     def held(self, name: str) -> Iterator[None]:
         """The next fdatasync of that file waits inside the call until this ends."""

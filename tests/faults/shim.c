@@ -13,11 +13,13 @@
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define CALLS(CALL)                                                                                                        \
@@ -53,6 +55,13 @@ static bool holds_making;  /* files that are made wait for their blocks */
 static bool holds_unmapping; /* mappings of the log's files stay until shim_release */
 static void *mapped[MAX_DESCRIPTORS]; /* where the log's files are */
 static unsigned slow_removal_us; /* each unlinkat takes at least so long */
+
+/* A clock of the log's own, which stands still but for what Python and the syncs add. */
+static pthread_mutex_t clock_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t clock_moved = PTHREAD_COND_INITIALIZER;
+static uint64_t clock_us; /* 0: the log sees the real one */
+static unsigned syncs_running;
+static bool is_gate_shut; /* then no fdatasync ends */
 
 /* ---- for Python ---- */
 
@@ -119,6 +128,31 @@ void shim_hold_unmapping(void)
     holds_unmapping = true;
     is_held = false;
     (void)pthread_mutex_unlock(&hold_lock);
+}
+
+void shim_stop_clock(void)
+{
+    (void)pthread_mutex_lock(&clock_lock);
+    clock_us = 1000000;
+    (void)pthread_mutex_unlock(&clock_lock);
+}
+
+/* Not while a sync is running, to which the time would be added as well. */
+void shim_advance(unsigned us)
+{
+    (void)pthread_mutex_lock(&clock_lock);
+    while (syncs_running > 0)
+        (void)pthread_cond_wait(&clock_moved, &clock_lock);
+    clock_us += us;
+    (void)pthread_mutex_unlock(&clock_lock);
+}
+
+void shim_shut_gate(int is_shut)
+{
+    (void)pthread_mutex_lock(&clock_lock);
+    is_gate_shut = is_shut != 0;
+    (void)pthread_cond_broadcast(&clock_moved);
+    (void)pthread_mutex_unlock(&clock_lock);
 }
 
 void shim_hold(const char *name)
@@ -402,16 +436,54 @@ int munmap(void *at, size_t size)
     return real(at, size);
 }
 
+static bool begin_sync(void)
+{
+    (void)pthread_mutex_lock(&clock_lock);
+    bool is_stopped = clock_us > 0;
+    syncs_running += is_stopped;
+    (void)pthread_mutex_unlock(&clock_lock);
+    return is_stopped;
+}
+
+static void end_sync(unsigned us)
+{
+    (void)pthread_mutex_lock(&clock_lock);
+    while (is_gate_shut)
+        (void)pthread_cond_wait(&clock_moved, &clock_lock);
+    clock_us += us;
+    syncs_running--;
+    (void)pthread_cond_broadcast(&clock_moved);
+    (void)pthread_mutex_unlock(&clock_lock);
+}
+
 int fdatasync(int descriptor)
 {
     REAL(fdatasync);
     FAIL_IF_CHOSEN(fdatasync, is_ours(descriptor), -1);
-    if (is_ours(descriptor))
-        wait_if_held(descriptor);
-    unsigned us = is_ours(descriptor) ? __atomic_load_n(&slow_us, __ATOMIC_RELAXED) : 0;
-    if (us > 0)
+    if (!is_ours(descriptor))
+        return real(descriptor);
+    bool has_own_clock = begin_sync();
+    wait_if_held(descriptor);
+    unsigned us = __atomic_load_n(&slow_us, __ATOMIC_RELAXED);
+    if (us > 0 && !has_own_clock)
         (void)usleep(us);
-    return real(descriptor);
+    int result = real(descriptor);
+    if (has_own_clock)
+        end_sync(us);
+    return result;
+}
+
+/* The log's calls are told from all others by where they return to. */
+int clock_gettime(clockid_t clock, struct timespec *time)
+{
+    REAL(clock_gettime);
+    Dl_info caller;
+    uint64_t us = __atomic_load_n(&clock_us, __ATOMIC_RELAXED);
+    if (us == 0 || clock != CLOCK_MONOTONIC || dladdr(__builtin_return_address(0), &caller) == 0 ||
+        strstr(caller.dli_fname, "_core.") == NULL)
+        return real(clock, time);
+    *time = (struct timespec){(time_t)(us / 1000000), (long)(us % 1000000 * 1000)};
+    return 0;
 }
 
 int fsync(int descriptor)

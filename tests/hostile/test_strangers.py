@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -199,7 +200,7 @@ def test_paths_that_lead_nowhere(tmp_path: Path) -> None:
     assert list((tmp_path / "blank").iterdir()) == []
 
 
-AS_NOBODY = """
+AS_ORDINARY_USER = """
 import errno, os, sys
 path, expected, *options = sys.argv[1:]
 from pylogwal import Entry, Wal, WalError
@@ -219,49 +220,63 @@ except WalError as error:
 """
 
 
+def permit(path: Path, rights: str) -> None:
+    """Gives these of the rights "rwx" to the user of AS_ORDINARY_USER. For root that is nobody,
+    as one of the others; for any other user it is the user, as the owner.
+    """
+    bits = sum({"r": 4, "w": 2, "x": 1}[right] for right in rights)
+    path.chmod(0o700 | bits if os.geteuid() == 0 else bits << 6)
+
+
 @pytest.fixture
-def nobodys(tmp_path: Path) -> Path:
+def their_log() -> Iterator[Path]:
     """A log in a place that everybody may go to."""
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.owner() == "root" and folder not in (Path("/"), Path("/tmp")):
-            folder.chmod(folder.stat().st_mode | 0o055)
-    path = tmp_path / "log"
-    with Wal(path, segment_bytes=SEGMENT_BYTES) as wal:
-        wal.persist_entries(run(1, 3))
-    return path
+    with tempfile.TemporaryDirectory(prefix="pylogwal-") as made:
+        place = Path(made)
+        place.chmod(0o755)
+        if any(not folder.stat().st_mode & 0o001 for folder in place.parents):
+            pytest.skip(f"not everybody may go to {place.parent}, where temporary files are made")
+        path = place / "log"
+        with Wal(path, segment_bytes=SEGMENT_BYTES) as wal:
+            wal.persist_entries(run(1, 3))
+        yield path
+        path.chmod(0o700)
 
 
-def test_a_directory_without_permission(nobodys: Path) -> None:
-    nobodys.chmod(0o700)
-    before = files_of(nobodys)
-    assert run_python(AS_NOBODY, nobodys, "") == "EACCES\n"
-    assert run_python(AS_NOBODY, nobodys, "", "read_only") == "EACCES\n"
-    assert run_python(AS_NOBODY, nobodys / "below", "") == "EACCES\n"
-    assert files_of(nobodys) == before
+def test_a_directory_without_permission(their_log: Path) -> None:
+    before = files_of(their_log)
+    permit(their_log, "")
+    assert run_python(AS_ORDINARY_USER, their_log, "") == "EACCES\n"
+    assert run_python(AS_ORDINARY_USER, their_log, "", "read_only") == "EACCES\n"
+    assert run_python(AS_ORDINARY_USER, their_log / "below", "") == "EACCES\n"
+    their_log.chmod(0o700)
+    assert files_of(their_log) == before
 
 
-def test_files_without_permission(nobodys: Path) -> None:
-    nobodys.chmod(0o755)
-    before = files_of(nobodys)
-    assert run_python(AS_NOBODY, nobodys, "") == "EACCES\n"
+def test_files_without_permission(their_log: Path) -> None:
+    before = files_of(their_log)
+    permit(their_log, "rx")
     for name in before:
-        (nobodys / name).chmod(0o600)
-        assert run_python(AS_NOBODY, nobodys, "", "read_only") == "EACCES\n", name
-        (nobodys / name).chmod(0o644)
-    assert files_of(nobodys) == before
+        permit(their_log / name, "r")
+    assert run_python(AS_ORDINARY_USER, their_log, "") == "EACCES\n"
+    assert run_python(AS_ORDINARY_USER, their_log, "", "read_only") == "open\n"
+    for name in before:
+        permit(their_log / name, "")
+        assert run_python(AS_ORDINARY_USER, their_log, "", "read_only") == "EACCES\n", name
+        permit(their_log / name, "r")
+    assert files_of(their_log) == before
 
 
-def test_a_directory_that_can_only_be_read(nobodys: Path) -> None:
+def test_a_directory_that_can_only_be_read(their_log: Path) -> None:
     """Reading needs no more; writing does as long as no new file is needed."""
-    if os.geteuid() != 0:
-        pytest.skip("giving files away needs root")
-    for name in files_of(nobodys):
-        os.chown(nobodys / name, 65534, 65534)
-    nobodys.chmod(0o755)
-    assert run_python(AS_NOBODY, nobodys, "", "read_only") == "open\n"
-    assert run_python(AS_NOBODY, nobodys, "") == "open\n"
-    assert run_python(AS_NOBODY, nobodys, "", "write") == "EACCES\n"
-    with Wal(nobodys) as wal:
+    for name in files_of(their_log):
+        permit(their_log / name, "rw")
+    permit(their_log, "rx")
+    assert run_python(AS_ORDINARY_USER, their_log, "", "read_only") == "open\n"
+    assert run_python(AS_ORDINARY_USER, their_log, "") == "open\n"
+    assert run_python(AS_ORDINARY_USER, their_log, "", "write") == "EACCES\n"
+    permit(their_log, "rwx")
+    with Wal(their_log) as wal:
         assert wal.get_entries(1, 3) == run(1, 3)
 
 
