@@ -326,6 +326,8 @@ async def test_an_option_that_makes_no_sense_is_a_value_error_that_names_it(
         {"segment_bytes": 65536.0},
         {"spare_segments": -1},
         {"spare_segments": None},
+        {"max_queue_bytes": 0},
+        {"max_queue_bytes": "64"},
         {"create": "no"},
         {"create": 1},
         {"read_only": None},
