@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from stores import KINDS, Store, Stores
 
-
 # Some shells export it. The programs that the tests start are the same for everybody.
 os.environ.pop("PYTHONUNBUFFERED", None)
 
