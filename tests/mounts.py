@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from processes import NO_PROC, in_memory
 
 MIB = 1 << 20
 SIZES = {"ext4": 64 * MIB, "xfs": 300 * MIB}
@@ -25,7 +25,7 @@ class MountError(Exception):
 
 
 def skip_or_fail(reason: str) -> NoReturn:
-    """Skips the test; on CI, where mounts have to work, it fails."""
+    """Skips the test; on CI, where mounts have to work for root, it fails."""
     if os.environ.get("CI"):
         pytest.fail(f"{reason}, and CI is set")
     pytest.skip(reason)
@@ -37,7 +37,9 @@ def mounts_needed() -> Iterator[None]:
     if sys.platform != "linux":
         pytest.skip("loop devices and tmpfs are Linux's")
     if os.geteuid() != 0:
-        skip_or_fail("mounting needs root")
+        pytest.skip("mounting needs root")
+    if NO_PROC is not None:
+        skip_or_fail(NO_PROC)  # umount reads it
     try:
         yield
     except MountError as error:
@@ -51,16 +53,15 @@ def command(*words: object) -> None:
     except FileNotFoundError as error:
         raise MountError(f"{words[0]} is missing here") from error
     if done.returncode != 0:
-        raise MountError(f"{words[0]} does not work here: {done.stderr.strip()}")
+        reason = done.stderr.strip().partition("\n")[0]
+        raise MountError(f"{words[0]} does not work here: {reason}")
 
 
 def image_directory(size: int, otherwise: Path) -> Path:
     """A new directory for an image of `size` bytes: in memory where that much is free, since a disk
     that is slow to sync says nothing here; else in `otherwise`. The caller removes it.
     """
-    memory = Path("/dev/shm")
-    in_memory = memory.is_dir() and shutil.disk_usage(memory).free > size
-    return Path(tempfile.mkdtemp(prefix="pylogwal-", dir=memory if in_memory else otherwise))
+    return Path(tempfile.mkdtemp(prefix="pylogwal-", dir=in_memory(size) or otherwise))
 
 
 def make_file_system(kind: str, image: Path, size: int, *options: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,10 +13,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 HERE = Path(__file__).parent
+
+NO_PROC = None if Path("/proc/self/fd").is_dir() else "/proc is not mounted"
+"""Why a test that needs it is skipped."""
+needs_proc = pytest.mark.skipif(NO_PROC is not None, reason=NO_PROC or "")
 
 PATIENCE_S = 120
 """For what should take a second: nothing but a hang lasts longer."""
@@ -28,12 +35,26 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, *([earlier] if earlier else [])])}
 
 
-def memory() -> tempfile.TemporaryDirectory[str]:
-    """A directory in memory, where there is such a thing: for what is not about the disk and would
-    wait for it thousands of times.
+def in_memory(size: int = 64 << 20) -> Path | None:
+    """/dev/shm, where there is such a thing that can be written and has `size` bytes free. For what
+    is not about the disk and would wait for it thousands of times.
     """
     place = Path("/dev/shm")
-    return tempfile.TemporaryDirectory("", "pylogwal-", place if place.is_dir() else None)
+    if not os.access(place, os.R_OK | os.W_OK | os.X_OK):
+        return None
+    return place if shutil.disk_usage(place).free >= size else None
+
+
+def memory() -> tempfile.TemporaryDirectory[str]:
+    """A directory in memory if possible."""
+    return tempfile.TemporaryDirectory("", "pylogwal-", in_memory())
+
+
+def _proc(name: str) -> Path:
+    """That of this process. Skips the test where there is none."""
+    if NO_PROC is not None:
+        pytest.skip(NO_PROC)
+    return Path("/proc/self", name)
 
 
 def run_python(
@@ -116,7 +137,7 @@ def threads() -> set[int]:
     kernel: one that was joined may be listed as long as the processor has other work.
     """
     found = set()
-    for path in list(Path("/proc/self/task").iterdir()):
+    for path in list(_proc("task").iterdir()):
         try:
             fields = (path / "stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
@@ -137,7 +158,7 @@ def threads_end(before: set[int]) -> bool:
 def descriptors() -> dict[str, str]:
     """The open descriptors of this process, and what each refers to."""
     found = {}
-    for path in list(Path("/proc/self/fd").iterdir()):
+    for path in list(_proc("fd").iterdir()):
         try:
             found[path.name] = str(path.readlink())
         except FileNotFoundError:  # of the listing itself
@@ -147,5 +168,5 @@ def descriptors() -> dict[str, str]:
 
 def mapped_files(directory: Path) -> list[str]:
     """The files of a directory that this process has mapped, removed ones included."""
-    lines = Path("/proc/self/maps").read_text().splitlines()
+    lines = _proc("maps").read_text().splitlines()
     return [line for line in lines if f"{directory}/" in line]

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from processes import descriptors
+from processes import descriptors, needs_proc
 from stores import SEGMENT_BYTES, run
 
 import pylogwal
@@ -163,6 +163,7 @@ def test_another_loop_goes_on_where_one_was_closed_with_writes_under_way(
     left._log_destroy_pending = False  # type: ignore[attr-defined]
 
 
+@needs_proc
 def test_loops_that_come_and_go_leave_no_descriptor(tmp_path: Path) -> None:
     store = asyncio.run(opened(tmp_path / "log"))
     asyncio.run(store.persist_entries(run(1, 1)))

@@ -14,6 +14,7 @@ import pytest
 from processes import (
     descriptors,
     mapped_files,
+    needs_proc,
     run_python,
     threads,
     threads_end,
@@ -201,6 +202,7 @@ os.waitpid(child, 0)
     run_python(source, tmp_path / "log")
 
 
+@needs_proc
 def test_a_program_that_is_started_inherits_nothing(tmp_path: Path) -> None:
     source = "import os; print(*(os.readlink(f.path) for f in os.scandir('/proc/self/fd')\
  if os.path.lexists(f.path)))"

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 from leak_cycles import CYCLES, LEAKS
-from processes import environment, memory
+from processes import environment, memory, needs_proc
 
 HERE = Path(__file__).parent
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="/proc, and mallinfo2 of glibc"),
+    needs_proc,
     pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="a sanitizer has a heap of its own"),
 ]
 

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from processes import memory
+from processes import memory, needs_proc
 
 HERE = Path(__file__).parent
 CSRC = HERE.parent.parent / "csrc"
@@ -36,6 +36,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return outputs
 
 
+@needs_proc  # the sanitizers read it
 @pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="it has sanitizers of its own")
 @pytest.mark.parametrize("target", ["decoders", "recovery"])
 def test_the_corpus_meets_no_bug(tmp_path: Path, objects: list[Path], target: str) -> None:

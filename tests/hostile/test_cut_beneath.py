@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from processes import run_python
+from processes import needs_proc, run_python
 from stores import SEGMENT_BYTES, state_of
 
 from pylogwal import CorruptionError, Entry, Wal
@@ -194,12 +194,14 @@ def test_a_sealed_segment_that_is_cut_costs_its_own_entries_only(tmp_path: Path)
         run_python(START + SEALED, tmp_path / str(size), "manual", size)
 
 
+@needs_proc
 def test_a_tail_that_is_cut_refuses_writes_and_lets_go(tmp_path: Path) -> None:
     for mode in ("batch", "interval", "manual"):
         for size in (0, 4096, 8192):
             run_python(START + TAIL, tmp_path / f"{mode}{size}", mode, size)
 
 
+@needs_proc
 def test_every_call_survives_files_that_are_all_cut(tmp_path: Path) -> None:
     for mode in ("batch", "manual"):
         run_python(START + ALL_OF_THEM, tmp_path / mode, mode)
@@ -209,10 +211,12 @@ def test_tasks_that_write_to_a_tail_that_is_cut_get_answers(tmp_path: Path) -> N
     run_python(START + TASKS, tmp_path / "log", "batch")
 
 
+@needs_proc
 def test_a_reader_of_a_file_that_is_cut_lives(tmp_path: Path) -> None:
     run_python(START + READER, tmp_path / "log", "manual")
 
 
+@needs_proc
 def test_a_handler_that_is_put_in_between_is_put_back_at_the_next_open(tmp_path: Path) -> None:
     run_python(START + FAULTHANDLER, tmp_path / "log", "manual")
 

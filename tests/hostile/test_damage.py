@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import processes
 import pytest
 from hostile_cases import SECTOR, Case
 from hostile_logs import Files, Log, closed_log, killed_log, small_log
@@ -30,11 +31,9 @@ LOGS = {"closed": closed_log, "killed": killed_log}
 
 @pytest.fixture(scope="module")
 def memory() -> Iterator[Path]:
-    """A directory in memory, where there is one: nothing here is about durability."""
-    shm = Path("/dev/shm")
-    path = Path(tempfile.mkdtemp(prefix="hostile-", dir=shm if shm.is_dir() else None))
-    yield path
-    shutil.rmtree(path)
+    """A directory in memory if possible: nothing here is about durability."""
+    with processes.memory() as path:
+        yield Path(path)
 
 
 @pytest.fixture(scope="module", params=LOGS.keys())

@@ -38,7 +38,7 @@ from typing import NamedTuple
 
 from cut_script import Script
 from cut_writer import Load, Writer
-from mounts import SIZES, MountError, make_file_system, mount
+from mounts import SIZES, MountError, command, make_file_system, mount
 from stores import BLANK, State, restore, state_of
 
 from pylogwal import Wal, WalError
@@ -345,9 +345,9 @@ def main() -> int:
     if libc.unshare(CLONE_NEWNS) != 0:
         print(f"unshare does not work here: {os.strerror(get_errno())}")
         return 3
-    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     logging.getLogger("pylogwal").addHandler(logging.NullHandler())  # cuts and errors are the point
     try:
+        command("mount", "--make-rprivate", "/")  # not where / is no mount point, as in a chroot
         run(given.kind, given.directory, given.cycles, given.seed)
     except LostError as error:
         print(error)
