@@ -586,7 +586,9 @@ int lw_accept(lw_wal *wal, const lw_batch *batch, uint64_t ticket, uint64_t *seg
             return lw_fail(error, LW_ENTRY_TOO_LARGE, "the batch is larger than the largest segment, 32 GiB");
         return LW_PENDING;
     }
-    status = reserve_index(wal, &p, error);
+    status = frees_room(&p) ? lw_check_place(wal, error) : LW_OK; /* it is the last look before files are removed */
+    if (status == LW_OK)
+        status = reserve_index(wal, &p, error);
     if (status == LW_OK)
         status = write_frames(wal, &p, size, &w, error);
     if (status != LW_OK)

@@ -50,6 +50,9 @@ struct lw_fs {
     int (*write)(lw_fs *, lw_file *, uint64_t offset, const void *from, size_t size);
     int (*sync)(lw_fs *, lw_file *);
     int (*sync_dir)(lw_fs *);
+    /* ESTALE where another directory stands at the path that was opened, or this one was removed. 0 also where nothing stands
+     * there, since it was moved, or it may not be looked at. */
+    int (*check_place)(lw_fs *);
     int (*rename)(lw_fs *, const char *from, const char *to); /* replaces nothing: EEXIST */
     int (*remove)(lw_fs *, const char *name);
     int (*list)(lw_fs *, lw_list_visitor *, void *argument);

@@ -43,6 +43,7 @@ struct lw_file {
 typedef struct posix_fs {
     lw_fs operations; /* first: an lw_fs is a posix_fs */
     int directory;
+    char *place; /* its absolute path when it was opened */
 } posix_fs;
 
 static int directory_of(lw_fs *fs)
@@ -432,10 +433,36 @@ static int posix_random(lw_fs *fs, void *to, size_t size)
     return 0;
 }
 
+static int posix_check_place(lw_fs *fs)
+{
+    struct stat held;
+    struct stat there;
+    if (fstat(directory_of(fs), &held) != 0)
+        return 0;
+    if (held.st_nlink == 0)
+        return ESTALE;
+    bool other = stat(((posix_fs *)fs)->place, &there) == 0 && (there.st_dev != held.st_dev || there.st_ino != held.st_ino);
+    return other ? ESTALE : 0;
+}
+
 static void posix_destroy(lw_fs *fs)
 {
     (void)close(directory_of(fs));
+    free(((posix_fs *)fs)->place);
     free(fs);
+}
+
+/* Symbolic links stay in it: one that names another directory later has replaced this one. */
+static char *absolute(const char *path)
+{
+    if (path[0] == '/')
+        return strdup(path);
+    char *here = getcwd(NULL, 0);
+    char *joined = here == NULL ? NULL : malloc(strlen(here) + strlen(path) + 2);
+    if (joined != NULL)
+        (void)sprintf(joined, "%s/%s", here, path);
+    free(here);
+    return joined;
 }
 
 /* The directory's own name is durable when its parent is synced. Where the parent may not be read, that is the
@@ -470,8 +497,11 @@ int lw_fs_posix(const char *path, bool create, lw_fs **out, lw_error *error)
     posix_fs *fs = malloc(sizeof *fs);
     if (fs == NULL)
         return lw_fail_errno(error, ENOMEM, NULL, "open");
-    int status = open_directory(path, create, &fs->directory, error);
+    fs->place = absolute(path);
+    int status = fs->place == NULL ? lw_fail_errno(error, errno, NULL, "cannot tell the working directory")
+                                   : open_directory(path, create, &fs->directory, error);
     if (status != LW_OK) {
+        free(fs->place);
         free(fs);
         return status;
     }
@@ -488,6 +518,7 @@ int lw_fs_posix(const char *path, bool create, lw_fs **out, lw_error *error)
         .write = posix_write,
         .sync = posix_sync,
         .sync_dir = posix_sync_dir,
+        .check_place = posix_check_place,
         .rename = posix_rename,
         .remove = posix_remove,
         .list = posix_list,

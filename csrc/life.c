@@ -87,6 +87,30 @@ int lw_check_usable(lw_wal *wal, lw_error *error)
     return wal->closed ? lw_fail(error, LW_CLOSED, "the log is closed; open it again") : LW_OK;
 }
 
+static int fail_replaced(lw_error *error)
+{
+    (void)lw_fail_errno(error, ESTALE, NULL,
+                        "the log's directory was removed or replaced by another: what is written here would be missing at the "
+                        "next start; close the log, look at the directory, and open it again");
+    return LW_IO;
+}
+
+int lw_check_writable(lw_wal *wal, lw_error *error)
+{
+    int status = lw_check_usable(wal, error);
+    return status == LW_OK && wal->replaced ? fail_replaced(error) : status;
+}
+
+int lw_check_place(lw_wal *wal, lw_error *error)
+{
+    if (wal->fs->check_place(wal->fs) == 0)
+        return LW_OK;
+    (void)pthread_mutex_lock(&wal->lock);
+    wal->replaced = true;
+    (void)pthread_mutex_unlock(&wal->lock);
+    return fail_replaced(error);
+}
+
 void lw_show_positions(lw_wal *wal)
 {
     __atomic_store_n(&wal->shown_first, wal->state.bounds.first, __ATOMIC_RELAXED);

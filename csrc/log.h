@@ -121,6 +121,7 @@ struct lw_wal {
 
     /* lock: life */
     bool closed;   /* waiters give up */
+    bool replaced; /* another directory stands where the log was opened */
     bool released; /* close is done */
     bool stopping; /* the threads end */
     bool threads_running;
@@ -144,6 +145,11 @@ void lw_announce(lw_wal *);
 /* With `lock` held: the error of a log that failed; of one that failed or closed, or LW_OK. */
 int lw_fail_synced(const lw_wal *, lw_error *);
 int lw_check_usable(lw_wal *, lw_error *);
+/* With `lock` held: the same for a write, which the directory's place may forbid as well. */
+int lw_check_writable(lw_wal *, lw_error *);
+/* With accept_lock held, and not `lock`: an error, from now on for every write, where another directory has taken the place of
+ * this one. */
+int lw_check_place(lw_wal *, lw_error *);
 /* With `lock` held: the positions that are read without it. */
 void lw_show_positions(lw_wal *);
 /* With `lock` held: true when the next segment has to be made. */

@@ -72,7 +72,7 @@ static int enqueue(lw_wal *wal, const lw_batch *batch, uint64_t *ticket, lw_erro
     if (queued == NULL)
         return lw_fail_errno(error, ENOMEM, NULL, "a write that waits for a roll");
     (void)pthread_mutex_lock(&wal->lock);
-    status = lw_check_usable(wal, error);
+    status = lw_check_writable(wal, error);
     if (status == LW_OK)
         status = check_room(wal, batch, error);
     if (status == LW_OK) {
@@ -93,7 +93,7 @@ static int enqueue(lw_wal *wal, const lw_batch *batch, uint64_t *ticket, lw_erro
 static bool take_turn(lw_wal *wal, uint64_t *ticket, int *status, lw_error *error)
 {
     (void)pthread_mutex_lock(&wal->lock);
-    *status = lw_check_usable(wal, error);
+    *status = lw_check_writable(wal, error);
     bool ours = wal->queue_first == NULL && *status == LW_OK;
     if (ours)
         *ticket = ++wal->last_ticket;
@@ -157,8 +157,11 @@ static void refuse(lw_wal *wal, uint64_t ticket, const lw_error *error)
  * told what it has to be like; or why it could not be made. */
 static int rotate_or_wait(lw_wal *wal, uint64_t segment_bytes, lw_error *error)
 {
+    int status = lw_check_place(wal, error);
+    if (status != LW_OK)
+        return status;
     (void)pthread_mutex_lock(&wal->lock);
-    int status = lw_check_usable(wal, error); /* the file's name may just have failed to be synced */
+    status = lw_check_usable(wal, error); /* the file's name may just have failed to be synced */
     bool first_look = wal->rotation_bytes == 0;
     wal->rotation_bytes = segment_bytes;
     if (status == LW_OK && lw_waits_for_successor(wal)) {
@@ -179,7 +182,7 @@ static int accept_queued(lw_wal *wal, lw_queued *queued)
     uint64_t segment_bytes;
     lw_error error;
     (void)pthread_mutex_lock(&wal->lock);
-    int status = lw_check_usable(wal, &error); /* a sync may have failed since it was queued */
+    int status = lw_check_writable(wal, &error); /* a sync may have failed since it was queued */
     (void)pthread_mutex_unlock(&wal->lock);
     if (status == LW_OK)
         status = lw_accept(wal, &queued->batch, queued->ticket, &segment_bytes, &error);
@@ -257,7 +260,7 @@ bool lw_roll_ahead(lw_wal *wal)
     bool rolls = wal->tail_is_spent && wal->successor != NULL && wal->rotation_bytes == 0;
     wal->tail_is_spent = false; /* also where it fails: one try */
     (void)pthread_mutex_unlock(&wal->lock);
-    if (rolls)
+    if (rolls && lw_check_place(wal, &ignored) == LW_OK)
         (void)lw_rotate(wal, &ignored);
     __atomic_store_n(&wal->draining, false, __ATOMIC_RELAXED);
     (void)pthread_mutex_unlock(&wal->accept_lock);

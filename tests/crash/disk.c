@@ -568,6 +568,12 @@ static int double_sync(lw_fs *fs, lw_file *opened)
     return failed;
 }
 
+static int double_check_place(lw_fs *fs)
+{
+    (void)fs;
+    return 0;
+}
+
 static int double_sync_dir(lw_fs *fs)
 {
     (void)fs;
@@ -689,6 +695,7 @@ lw_fs *disk_open(void)
         .write = double_write,
         .sync = double_sync,
         .sync_dir = double_sync_dir,
+        .check_place = double_check_place,
         .rename = double_rename,
         .remove = double_remove,
         .list = double_list,
