@@ -5,6 +5,7 @@
 
 #include "crc32c.h"
 #include "error.h"
+#include "prepare.h"
 #include "reader.h"
 #include "step.h"
 
@@ -273,6 +274,20 @@ static bool leaves_tail_spent(const lw_segment *tail, const plan *p)
 {
     uint64_t left = tail->size - tail->end - lw_index_size(tail->index_count) - LW_PAGE_SIZE;
     return left <= tail->size / SPENT_FROM && !fits(tail, p, size_of(p, false));
+}
+
+/* The tail is a copy that left out zeros, and there was no space for their blocks when it was opened: is there now? What frees
+ * space has its place as long as that lasts. */
+static int fill_holes(lw_wal *wal, const plan *p, uint64_t size, lw_error *error)
+{
+    lw_segment *tail = wal->tail;
+    char name[LW_NAME_SIZE];
+    int failed = lw_reserve(wal->fs, tail->file, 0, tail->size);
+    tail->is_sparse = failed != 0;
+    if (failed && frees_room(p)) /* what does not fit here goes to the next segment */
+        failed = fits(tail, p, size) ? lw_reserve(wal->fs, tail->file, tail->end, size) : 0;
+    lw_segment_name_of(tail, name);
+    return failed ? lw_fail_errno(error, failed, name, "cannot reserve the blocks that this copy of a segment lacks") : LW_OK;
 }
 
 static uint64_t segment_size_for(const lw_wal *wal, const plan *p)
@@ -580,6 +595,8 @@ int lw_accept(lw_wal *wal, const lw_batch *batch, uint64_t ticket, uint64_t *seg
         return LW_OK;
     }
     uint64_t size = size_of(&p, wal->needs_epoch);
+    if (wal->tail->is_sparse && LW_STEP(FILL_HOLES) && (status = fill_holes(wal, &p, size, error)) != LW_OK)
+        return status;
     if (!fits(wal->tail, &p, size)) {
         *segment_bytes = segment_size_for(wal, &p);
         if (*segment_bytes > LW_MAX_SEGMENT_SIZE)

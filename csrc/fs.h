@@ -9,7 +9,8 @@
  *  4. read and write are whole or fail. A read past the end of the file fails with ENODATA.
  *  5. The core changes a mapping only by lw_fs_store and lw_fs_zero, and touches one only inside lw_guarded.
  *  6. No descriptor is below 3: where 0, 1 or 2 is closed, what the program prints must not get into a file of the log.
- *  7. sync covers all that write, lw_fs_store and lw_fs_zero did to the file before, allocation and size included.
+ *  7. sync covers all that write, lw_fs_store and lw_fs_zero did to the file before, allocation and size included. What was
+ *     reserved and not written since need not survive a power cut.
  *     After it failed once nothing may be believed of what it covered.
  */
 #ifndef LW_FS_H
@@ -39,8 +40,9 @@ struct lw_fs {
     /* Reserves blocks for [offset, offset + size) and fills them with zeros, so that a later sync of stores writes no
      * metadata; the file grows where it is shorter. On failure it should be as long as before, and may be longer. */
     int (*allocate)(lw_fs *, lw_file *, uint64_t offset, uint64_t size);
-    /* Reserves blocks alone, and writes no byte: what was not written reads as zeros. 0 only where all blocks are really there;
-     * EOPNOTSUPP where the file system cannot do that. The file grows where it is shorter; on failure it is as long as before. */
+    /* Reserves blocks for [offset, offset + size) and writes no byte: what had none reads as zeros. 0: all are there, so no
+     * write into them lacks space; the file grows where it is shorter. EOPNOTSUPP where the system cannot: then nothing was
+     * done. On failure a part may have been reserved. */
     int (*reserve)(lw_fs *, lw_file *, uint64_t offset, uint64_t size);
     int (*map)(lw_fs *, lw_file *, uint64_t size, bool writable, uint8_t **base);
     void (*unmap)(lw_fs *, uint8_t *base, uint64_t size);

@@ -27,8 +27,16 @@
 #include "fs.h"
 
 #if defined(__linux__)
+#if __has_include(<linux/fiemap.h>)
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#endif
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
+#ifndef FALLOC_FL_UNSHARE_RANGE
+#define FALLOC_FL_UNSHARE_RANGE 0x40
+#endif
 #ifndef RENAME_NOREPLACE
 #define RENAME_NOREPLACE 1
 #endif
@@ -206,33 +214,96 @@ static int posix_allocate(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t si
     return failed;
 }
 
+#if defined(__linux__)
+static int fall_allocate(int descriptor, int mode, uint64_t offset, uint64_t end)
+{
+    while (fallocate(descriptor, mode, (off_t)offset, (off_t)(end - offset)) != 0)
+        if (errno != EINTR)
+            return errno == ENOSYS || errno == EINVAL ? EOPNOTSUPP : errno;
+    return 0;
+}
+
+#if defined(FS_IOC_FIEMAP)
+enum { EXTENTS = 32 };
+
+/* Blocks that another file has too, as after cp --reflink, have to be copied before they are written. Where that cannot be done
+ * ahead (btrfs, which writes nothing in place) they count as reserved. */
+static int unshare(int descriptor, uint64_t offset, uint64_t end)
+{
+    int failed = fall_allocate(descriptor, FALLOC_FL_UNSHARE_RANGE, offset, end);
+    return failed == EOPNOTSUPP ? 0 : failed;
+}
+
+/* [*offset, end) up to the end of this extent: what comes before it has no blocks. */
+static int reserve_up_to(int descriptor, const struct fiemap_extent *extent, uint64_t *offset, uint64_t end)
+{
+    uint64_t from = extent->fe_logical < end ? extent->fe_logical : end;
+    uint64_t to = extent->fe_length < end - from ? from + extent->fe_length : end;
+    int failed = from > *offset ? fall_allocate(descriptor, 0, *offset, from) : 0;
+    if (from < *offset)
+        from = *offset;
+    if (!failed && from < to && (extent->fe_flags & FIEMAP_EXTENT_SHARED) != 0)
+        failed = unshare(descriptor, from, to);
+    if (to > *offset)
+        *offset = to;
+    return failed;
+}
+
+/* Only what lacks blocks is asked for: XFS refuses with ENOSPC where there is not as much free space as the range is long,
+ * whether it has its blocks or not. *offset becomes where nothing is known, or nothing more is there. */
+static int reserve_mapped(int descriptor, uint64_t *offset, uint64_t end)
+{
+    _Alignas(struct fiemap) uint8_t bytes[sizeof(struct fiemap) + EXTENTS * sizeof(struct fiemap_extent)];
+    struct fiemap *map = (struct fiemap *)(void *)bytes;
+    int failed = 0;
+    for (uint64_t before = UINT64_MAX; !failed && *offset < end && *offset != before;) {
+        memset(bytes, 0, sizeof bytes);
+        before = map->fm_start = *offset;
+        map->fm_length = end - *offset;
+        map->fm_extent_count = EXTENTS;
+        if (ioctl(descriptor, FS_IOC_FIEMAP, map) != 0)
+            break;
+        for (uint32_t i = 0; i < map->fm_mapped_extents && !failed; i++)
+            failed = reserve_up_to(descriptor, &map->fm_extents[i], offset, end);
+    }
+    return failed;
+}
+#else
+static int reserve_mapped(int descriptor, uint64_t *offset, uint64_t end)
+{
+    (void)descriptor;
+    (void)offset;
+    (void)end;
+    return 0;
+}
+#endif
+
 static int posix_reserve(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t size)
 {
-#if defined(__linux__)
-    uint64_t before;
-    int failed = posix_size(fs, file, &before);
-    if (failed)
+    uint64_t end = offset + size;
+    uint64_t present = 0;
+    int failed = posix_size(fs, file, &present);
+    if (!failed && end <= present)
+        failed = reserve_mapped(file->descriptor, &offset, end);
+    if (failed || offset >= end)
         return failed;
-    /* The system call itself: posix_fallocate writes where the file system cannot allocate. */
-    while (fallocate(file->descriptor, 0, (off_t)offset, (off_t)size) != 0) {
-        failed = errno;
-        if (failed == EINTR)
-            continue;
-        if (before < offset + size) {
-            int ignored = ftruncate(file->descriptor, (off_t)before);
-            (void)ignored;
-        }
-        return failed == ENOSYS ? EOPNOTSUPP : failed;
+    failed = fall_allocate(file->descriptor, 0, offset, end);
+    if (failed && end > present) { /* what was reserved is given back: others may need it */
+        int ignored = ftruncate(file->descriptor, (off_t)present);
+        (void)ignored;
     }
-    return 0;
+    return failed;
+}
 #else
+static int posix_reserve(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t size)
+{
     (void)fs;
     (void)file;
     (void)offset;
     (void)size;
     return EOPNOTSUPP;
-#endif
 }
+#endif
 
 static int posix_map(lw_fs *fs, lw_file *file, uint64_t size, bool writable, uint8_t **base)
 {

@@ -75,6 +75,17 @@ static void closed_tail_run(void *argument)
     closed->sound = true;
 }
 
+/* tmpfs allocates a page for a hole that is only looked at, so on a full one this is no bad disk, but a copy that lacks space. */
+static int fail_look(lw_judge *j, const lw_segment *tail)
+{
+    char name[LW_NAME_SIZE];
+    lw_segment_name_of(tail, name);
+    int failed = j->writable ? j->fs->reserve(j->fs, tail->file, 0, tail->size) : 0;
+    if (failed == ENOSPC || failed == EDQUOT)
+        return lw_fail_errno(j->error, failed, name, "cannot reserve the blocks that recovery needs, in a copy that has holes");
+    return lw_fail_guarded(j, name);
+}
+
 /* What is damaged may have replaced entries before `next`: frames behind it tell how far back. */
 static int fail_torn_below_watermark(lw_judge *j, const lw_segment *tail, uint64_t known_next, uint64_t lowest)
 {
@@ -92,10 +103,8 @@ static int judge_tail_end(lw_judge *j, lw_segment *tail, uint64_t mark_next)
     lw_recovered *found = j->found;
     lw_position end = {tail->identity.number, tail->end};
     lw_look_ahead look = {.segment = tail, .has_seed = true, .from = tail->end, .end = end};
-    char name[LW_NAME_SIZE];
-    lw_segment_name_of(tail, name);
     if (lw_guarded(lw_look_ahead_run, &look))
-        return lw_fail_guarded(j, name);
+        return fail_look(j, tail);
     uint64_t known_next = look.known_next > mark_next ? look.known_next : mark_next;
     if (LW_STEP(WATERMARK_CHECK) && (look.contradicted || lw_position_before(end, found->watermark)))
         return fail_torn_below_watermark(j, tail, known_next, look.lowest_index);
@@ -118,7 +127,7 @@ static int walk_tail(lw_judge *j, lw_segment *tail, uint64_t mark_next)
     int status = LW_OK;
     for (uint64_t judged_end = 0;; judged_end = tail->end) {
         if (lw_guarded(lw_walk_run, &walk))
-            return lw_fail_guarded(j, name);
+            return fail_look(j, tail);
         if (walk.out_of_memory)
             return lw_fail_errno(j->error, ENOMEM, name, "the offset index");
         if (tail->end == judged_end)
@@ -128,7 +137,7 @@ static int walk_tail(lw_judge *j, lw_segment *tail, uint64_t mark_next)
         found->watermark = walk.watermark;
         found->walked_bytes = tail->end - LW_FRAMES_OFFSET;
         if (lw_guarded(lw_durable_index_run, &durable))
-            return lw_fail_guarded(j, name);
+            return fail_look(j, tail);
         found->durable_index = durable.index;
         found->durable_floor = j->header.state.bounds.first - 1;
         status = judge_tail_end(j, tail, mark_next);
@@ -174,7 +183,7 @@ int lw_judge_tail(lw_judge *j, lw_opened *o, lw_segment **out)
         return walk_tail(j, tail, closed ? mark.state.bounds.next : 0);
     closed_tail taken = {.segment = tail, .mark = &mark};
     if (lw_guarded(closed_tail_run, &taken))
-        return lw_fail_guarded(j, o->name);
+        return fail_look(j, tail);
     if (taken.out_of_memory)
         return lw_fail_errno(j->error, ENOMEM, o->name, "the offset index");
     if (!taken.sound)

@@ -291,6 +291,7 @@ static int make_and_name(lw_wal *wal, uint64_t spare, uint64_t made, lw_pace pac
         lw_segment_name(spare, LW_SPARE_SUFFIX, name);
         if (lw_prepare_wipe(wal->fs, name, error) == LW_OK)
             return name_successor(wal, spare, number, error);
+        (void)wal->fs->remove(wal->fs, name); /* a new one may need its blocks */
     }
     int status = make_spare(wal, made, pace, error);
     return status == LW_OK ? name_successor(wal, made, number, error) : status;

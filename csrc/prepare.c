@@ -8,6 +8,12 @@
 /* Each step is synced, and an append that syncs meanwhile waits for what is on its way to the disk. */
 enum { FILL_STEP = 256 << 10 };
 
+int lw_reserve(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t size)
+{
+    int failed = fs->reserve(fs, file, offset, size);
+    return failed == EOPNOTSUPP ? 0 : failed;
+}
+
 static int sync_made(lw_fs *fs, lw_file *file)
 {
     return LW_STEP(SYNC_FILLED) ? fs->sync(fs, file) : 0;
@@ -82,6 +88,14 @@ int lw_prepare_make(lw_fs *fs, uint64_t number, lw_making *making, lw_error *err
     return LW_OK;
 }
 
+/* A copy may have left out zeros. */
+static int reserve_all(lw_fs *fs, lw_file *file)
+{
+    uint64_t size;
+    int failed = fs->size(fs, file, &size);
+    return failed ? failed : lw_reserve(fs, file, 0, size);
+}
+
 int lw_prepare_wipe(lw_fs *fs, const char *name, lw_error *error)
 {
     static const uint8_t zeros[LW_FRAMES_OFFSET];
@@ -89,7 +103,9 @@ int lw_prepare_wipe(lw_fs *fs, const char *name, lw_error *error)
     int failed = fs->open(fs, name, LW_OPEN_WRITE | LW_OPEN_REUSE, &file);
     if (failed)
         return lw_fail_errno(error, failed, name, "open");
-    failed = LW_STEP(WIPE) ? fs->write(fs, file, 0, zeros, sizeof zeros) : 0;
+    failed = LW_STEP(RESERVE_WIPED) ? reserve_all(fs, file) : 0;
+    if (!failed && LW_STEP(WIPE))
+        failed = fs->write(fs, file, 0, zeros, sizeof zeros);
     if (!failed && LW_STEP(SYNC_WIPED))
         failed = fs->sync(fs, file);
     fs->close(fs, file);

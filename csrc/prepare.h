@@ -23,7 +23,10 @@ typedef struct lw_making {
 /* Makes <number>.spare, synced. Removes it again where it fails. Filling takes long (65-110 ms for 64 MiB), so it syncs and
  * pauses every 256 KiB. */
 int lw_prepare_make(lw_fs *, uint64_t number, lw_making *, lw_error *);
-/* Zeroes the header and close mark pages of <number>.spare or a successor that was never used; synced. */
+/* fs->reserve, but 0 where the system cannot: then the blocks are hoped for. */
+int lw_reserve(lw_fs *, lw_file *, uint64_t offset, uint64_t size);
+/* Zeroes the header and close mark pages of <number>.spare or a successor that was never used; all its blocks are there;
+ * synced. */
 int lw_prepare_wipe(lw_fs *, const char *name, lw_error *);
 /* Gives a filled or wiped spare the name of segment `number`; the directory is synced. */
 int lw_prepare_name(lw_fs *, uint64_t spare, uint64_t number, lw_error *);

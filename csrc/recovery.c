@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "error.h"
+#include "log.h"
 #include "prepare.h"
 #include "step.h"
 
@@ -107,9 +108,39 @@ static int restore_tail(lw_fs *fs, lw_recovered *found, lw_error *error)
     return failed ? lw_fail_sync(error, failed, name, "what was recovered could not be made durable") : LW_OK;
 }
 
+/* What a purge or reset, the close after it and recovery itself store to: without its blocks the log is not opened. */
+static int reserve_least(lw_fs *fs, const lw_segment *tail, uint64_t cut_bytes)
+{
+    uint64_t frames = tail->end + cut_bytes + LW_CONTROL_RESERVE + 2 * LW_PAGE_SIZE - 1;
+    uint64_t index = lw_index_offset(tail->size, tail->index_count);
+    frames -= frames % LW_PAGE_SIZE;
+    index -= index % LW_PAGE_SIZE;
+    if (frames >= index)
+        return lw_reserve(fs, tail->file, 0, tail->size);
+    int failed = lw_reserve(fs, tail->file, 0, frames);
+    return failed ? failed : lw_reserve(fs, tail->file, index, tail->size - index);
+}
+
+/* A copy that left out zeros lacks blocks, and on a full disk a store to where they should be is SIGBUS. The least comes first:
+ * a try to reserve all may take the last blocks of the disk. */
+static int reserve_tail(lw_fs *fs, lw_recovered *found, lw_error *error)
+{
+    lw_segment *tail = lw_recovered_tail(found);
+    char name[LW_NAME_SIZE];
+    lw_segment_name_of(tail, name);
+    int failed = reserve_least(fs, tail, found->cut_bytes);
+    if (failed)
+        return lw_fail_errno(error, failed, name, "cannot reserve the blocks that recovery needs, in a copy that has holes");
+    failed = lw_reserve(fs, tail->file, 0, tail->size);
+    tail->is_sparse = failed == ENOSPC || failed == EDQUOT;
+    return failed && !tail->is_sparse ? lw_fail_errno(error, failed, name, "cannot reserve blocks") : LW_OK;
+}
+
 int lw_recovery_act(lw_fs *fs, lw_file *lock_file, lw_recovered *found, lw_error *error)
 {
-    int status = found->lock_missing ? write_log_id(fs, lock_file, found, error) : LW_OK;
+    int status = LW_STEP(RESERVE_TAIL) ? reserve_tail(fs, found, error) : LW_OK;
+    if (status == LW_OK && found->lock_missing)
+        status = write_log_id(fs, lock_file, found, error);
     if (status == LW_OK && !found->closed_cleanly)
         status = restore_tail(fs, found, error);
     if (status != LW_OK)

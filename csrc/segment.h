@@ -24,6 +24,7 @@ typedef struct lw_segment {
     uint32_t seed;
     uint32_t pins; /* atomic */
     bool sealed;
+    bool is_sparse; /* the tail of a copy that left out zeros, where no space was for all its blocks; accept_lock */
     uint64_t end;   /* of the frames */
     uint32_t chain; /* check of the last frame, or the seed */
     uint32_t header_check;

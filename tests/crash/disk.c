@@ -10,7 +10,10 @@
 #include "error.h"
 #include "sim.h"
 
-enum { MAX_FILES = 96, MAX_SIZE = 512 * 1024, SECTORS = MAX_SIZE / DISK_SECTOR, MAX_CHANGES = 256, PAGE = 4096 };
+enum {
+    MAX_FILES = 96, MAX_SIZE = 512 * 1024, SECTORS = MAX_SIZE / DISK_SECTOR, MAX_CHANGES = 256, PAGE = 4096,
+    PAGES = MAX_SIZE / PAGE,
+};
 
 typedef struct range {
     uint16_t low; /* of the bytes stored to since the sector was clean */
@@ -30,6 +33,8 @@ typedef struct inode {
     uint64_t dirty_end; /* no sector is dirty from here on */
     range dirty[SECTORS];
     bool hardened[SECTORS]; /* written back since the running sync began */
+    bool hole[PAGES];
+    bool hard_hole[PAGES]; /* as far as is durable */
 } inode;
 
 typedef struct name {
@@ -63,6 +68,7 @@ static directory hard_names;
 static change changes[MAX_CHANGES];
 static size_t change_count;
 static bool directory_locked;
+static uint64_t free_pages = UINT64_MAX;
 static bool tracing;
 static unsigned eager;
 
@@ -164,6 +170,8 @@ static void erase(inode *file)
     memset(file->live, 0, file->extent);
     memset(file->hard, 0, file->extent);
     memset(file->dirty, 0, sizeof file->dirty);
+    memset(file->hole, 0, sizeof file->hole);
+    memset(file->hard_hole, 0, sizeof file->hard_hole);
     file->live_size = file->hard_size = file->extent = file->dirty_end = 0;
     file->opens = file->maps = 0;
     file->used = file->locked = false;
@@ -233,9 +241,43 @@ static void mark(inode *file, uint64_t offset, uint64_t size)
 
 static void harden(inode *file, uint64_t sector)
 {
+    file->hard_hole[sector * DISK_SECTOR / PAGE] = false;
     memcpy(file->hard + sector * DISK_SECTOR, file->live + sector * DISK_SECTOR, DISK_SECTOR);
     file->dirty[sector] = (range){0, 0};
     file->hardened[sector] = true;
+}
+
+/* ---- space ---- */
+
+static bool take_page(void)
+{
+    if (free_pages == 0) {
+        any_failed = true;
+        return false;
+    }
+    if (free_pages < UINT64_MAX)
+        free_pages--;
+    return true;
+}
+
+/* The pages of [offset, offset + size) get blocks, from the first on: holes, and what lies behind the end of the file. 0 or
+ * ENOSPC; *done is where the space ended. */
+static int take_pages(inode *file, uint64_t offset, uint64_t size, uint64_t *done)
+{
+    uint64_t grown = (file->live_size + PAGE - 1) / PAGE;
+    for (uint64_t page = offset / PAGE; page < (offset + size + PAGE - 1) / PAGE; page++) {
+        *done = page * PAGE > offset ? page * PAGE : offset;
+        if ((file->hole[page] || page >= grown) && !take_page())
+            return ENOSPC;
+        file->hole[page] = false;
+    }
+    *done = offset + size;
+    return 0;
+}
+
+void disk_space(uint64_t pages)
+{
+    free_pages = pages;
 }
 
 /* The nth dirty sector, or of all where n is too large the last. */
@@ -389,16 +431,20 @@ static int double_size(lw_fs *fs, lw_file *file, uint64_t *size)
 
 static int write_bytes(inode *file, uint64_t offset, const void *from, uint64_t size)
 {
+    uint64_t done;
     if (offset + size > MAX_SIZE)
         return ENOSPC;
+    int failed = size > 0 ? take_pages(file, offset, size, &done) : 0;
+    if (failed)
+        size = done - offset;
     if (from != NULL)
         memcpy(file->live + offset, from, size);
     else
         memset(file->live + offset, 0, size);
     mark(file, offset, size);
-    if (offset + size > file->live_size)
+    if (size > 0 && offset + size > file->live_size)
         file->live_size = offset + size;
-    return 0;
+    return failed;
 }
 
 /* Half done, where it fails or the process dies: then the files are grown, but not filled. */
@@ -412,7 +458,8 @@ static int double_allocate(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t s
         (void)write_bytes(file->file, offset, NULL, part);
         return failed;
     }
-    if (offset + size > MAX_SIZE)
+    uint64_t done;
+    if (offset + size > MAX_SIZE || take_pages(file->file, offset, size, &done))
         return ENOSPC;
     if (offset + size > file->file->live_size)
         file->file->live_size = offset + size;
@@ -422,22 +469,22 @@ static int double_allocate(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t s
     return write_bytes(file->file, offset, NULL, size);
 }
 
-/* Blocks that nobody has written read as zeros, also after a crash. Some file systems cannot do this. */
+/* In part, where there is no space for all. */
 static int double_reserve(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t size)
 {
     (void)fs;
+    uint64_t done;
     trace("reserve %s %llu+%llu", name_of(file->file), (unsigned long long)offset, (unsigned long long)size);
-    int failed = begin(DISK_ALLOCATE);
-    if (failed)
-        return failed;
-    if (sim_chance(30))
+    int failed = begin(DISK_RESERVE);
+    if (failed || offset + size > MAX_SIZE)
+        return failed ? failed : ENOSPC;
+    if (offset + size > file->file->live_size && sim_chance(30)) /* some file systems cannot do this */
         return EOPNOTSUPP;
-    if (offset + size > MAX_SIZE)
-        return ENOSPC;
-    if (offset + size > file->file->live_size)
-        file->file->live_size = offset + size;
+    failed = take_pages(file->file, offset, size, &done);
+    if (done > file->file->live_size)
+        file->file->live_size = done;
     moment();
-    return 0;
+    return failed;
 }
 
 static int double_map(lw_fs *fs, lw_file *file, uint64_t size, bool writable, uint8_t **base)
@@ -533,6 +580,7 @@ static void finish_sync(inode *file, const uint8_t *begun, const bool *covered, 
             continue;
         uint64_t at = sector * DISK_SECTOR;
         memcpy(file->hard + at, begun + at, DISK_SECTOR);
+        file->hard_hole[at / PAGE] = false;
         if (memcmp(begun + at, file->live + at, DISK_SECTOR) == 0)
             file->dirty[sector] = (range){0, 0};
     }
@@ -760,6 +808,7 @@ static void store(uint8_t *to, const void *from, size_t size)
     uint64_t offset;
     inode *file = inode_at(to, &offset);
     bool dies = sim_event();
+    uint64_t done;
     if (!dies && failure_of(DISK_STORE))
         fault(file, offset, to, from, size);
     if (dies)
@@ -768,9 +817,14 @@ static void store(uint8_t *to, const void *from, size_t size)
         (void)fprintf(stderr, "disk: a store to what is not mapped\n");
         abort();
     }
+    bool full = size > 0 && take_pages(file, offset, size, &done) != 0;
+    if (full)
+        size = (size_t)(done - offset);
     copy_to(file, offset, to, from, size);
     if (dies)
         sim_die();
+    if (full)
+        fault(file, done, to + size, NULL, 1);
     write_back_early();
 }
 
@@ -795,6 +849,7 @@ static void forget_programs(void)
             erase(&inodes[i]);
     }
     directory_locked = false;
+    free_pages = UINT64_MAX;
     failing = 0;
     sync_failed = any_failed = false;
 }
@@ -865,6 +920,10 @@ static void cut_file(inode *file, disk_survival survival)
         file->dirty[sector] = (range){0, 0};
     }
     file->dirty_end = 0;
+    for (uint64_t page = 0; page < PAGES; page++) {
+        bool stays = !file->hard_hole[page] || file->hole[page] == file->hard_hole[page] || sim_chance(50);
+        file->hole[page] = file->hard_hole[page] = stays ? file->hole[page] : file->hard_hole[page];
+    }
     if (file->live_size > file->hard_size && (last_sectors > 0 || sim_chance(percent_of(survival, true))))
         file->hard_size = file->live_size;
     if (file->extent > file->hard_size)
@@ -912,6 +971,14 @@ void disk_power_cut_but(unsigned last)
 }
 
 /* ---- by hand ---- */
+
+void disk_make_sparse(const char *text)
+{
+    static const uint8_t zeros[PAGE];
+    inode *file = find(&live_names, text);
+    for (uint64_t page = 0; file != NULL && page < file->live_size / PAGE; page++)
+        file->hole[page] = file->hard_hole[page] = memcmp(file->live + page * PAGE, zeros, PAGE) == 0;
+}
 
 void disk_remove(const char *text)
 {

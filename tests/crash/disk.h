@@ -7,6 +7,8 @@
  *    stores to it were changing. Bytes that are stored again as they were stay as they were.
  *  - Sizes and names are the journal's: each file's survive up to any point, files independent of each other, or all up to
  *    one point. A rename belongs to the file, not to the name.
+ *  - A page of zeros may be a hole, which takes space where it is stored to or reserved: then space is what a disk has left.
+ *    What was reserved and not stored to since may be a hole again after a power cut.
  *  - A sync covers what was stored before it began. One that fails leaves any part written, and the rest counts as clean:
  *    either still in the cache but on no disk, or gone from both.
  */
@@ -32,7 +34,7 @@ typedef enum disk_survival {
 
 typedef enum disk_operation {
     DISK_OPEN = 1, DISK_ALLOCATE = 2, DISK_MAP = 4, DISK_READ = 8, DISK_WRITE = 16, DISK_SYNC = 32, DISK_SYNC_DIR = 64,
-    DISK_RENAME = 128, DISK_REMOVE = 256, DISK_LIST = 512,
+    DISK_RENAME = 128, DISK_REMOVE = 256, DISK_LIST = 512, DISK_RESERVE = 2048,
     DISK_STORE = 1024 /* into a mapping: where the system would raise SIGBUS */
 } disk_operation;
 
@@ -54,6 +56,10 @@ void disk_eager(unsigned percent);
 /* Writes a line for each operation to stdout. */
 void disk_trace(bool);
 
+/* A copy that leaves out zeros: all whole pages of zeros of that file are holes from now on. */
+void disk_make_sparse(const char *name);
+/* So many pages are free, until the programs end; UINT64_MAX, as at first: any number. */
+void disk_space(uint64_t pages);
 /* What strangers do: one removes a file, one has a file of the log locked, until it lets it go or the programs end. */
 void disk_remove(const char *name);
 void disk_lock(const char *name, bool locked);

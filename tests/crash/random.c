@@ -124,7 +124,7 @@ static void random_failure(void)
     else if (draw < 65)
         disk_fail(DISK_STORE, 1 + (unsigned)sim_below((uint64_t)1 << sim_below(8)), EIO);
     else if (draw < 80)
-        disk_fail(DISK_ALLOCATE, 1 + (unsigned)sim_below(4), ENOSPC);
+        disk_fail(DISK_ALLOCATE | DISK_RESERVE, 1 + (unsigned)sim_below(4), ENOSPC);
     else
         disk_fail(DISK_RENAME | DISK_REMOVE | DISK_WRITE | DISK_OPEN | DISK_MAP, 1 + (unsigned)sim_below(30), EIO);
     if (draw >= 45)

@@ -476,6 +476,60 @@ static void body_state_of_two_sectors(void)
     (void)step_wait();
 }
 
+static void body_closed_with_successor(void)
+{
+    fill(9, 3000);
+    (void)step_wait();
+    (void)session_close();
+}
+
+/* A copy that left out zeros, on a disk with too little space: for recovery, for all of the tail, for the successor, for none. */
+static void before_sparse(void)
+{
+    static const uint64_t free_pages[] = {0, 2, 3, 4, 6, 9, 14, 22};
+    char names[64][DISK_NAME];
+    s.options.segment_bytes = 65536;
+    live(body_closed_with_successor, false, DISK_NOTHING);
+    size_t count = disk_names(names, 64);
+    for (size_t i = 0; i < count; i++)
+        disk_make_sparse(names[i]);
+    disk_space(free_pages[variant - 1]);
+    s.fails = s.copied = true;
+}
+
+static void done_or_full(int status, const char *what)
+{
+    if (status != LW_OK && status != LW_PENDING && status != LW_DISK_FULL)
+        fail("%s on a full disk: status %d", what, status);
+}
+
+static void done(int status, const char *what)
+{
+    if (status != LW_OK && status != LW_PENDING)
+        fail("%s: status %d", what, status);
+}
+
+/* The log opened, so purge and reset have to work, and the close has to; all else may lack space, but nothing else. */
+static void body_sparse(void)
+{
+    for (int i = 0; i < 10; i++) /* stored into the mapping, and handed to write */
+        done_or_full(step_persist_sized(s.model.now.next, s.term, 1, i % 3 == 0 ? 9000 : 1500), "an append");
+    done_or_full(step_with_hard_state(0, 5), "a hard state");
+    done(step_purge(s.model.now.next - 2, s.term), "a purge");
+    done(step_wait(), "a wait");
+    done_or_full(step_append(1), "an append");
+    done(step_reset(), "a reset");
+    done(step_wait(), "a wait");
+    if (!session_close())
+        fail("close on a full disk");
+    if (!session_open())
+        return;
+    disk_space(UINT64_MAX);
+    done(step_append(3), "an append with space");
+    fill(7, 9000);
+    done(step_wait(), "a wait");
+}
+
 static void body_begins_next(void)
 {
     uint64_t last = last_index() + 2;
@@ -540,6 +594,7 @@ static const script scripts[] = {
     {.name = "a-torn-tail-beside-a-successor", .before = before_successor_torn, .body = body_sent_again, .spares = 1},
     {.name = "a-successor-that-lost-its-header", .before = before_headless, .body = body_roll_unsynced, .spares = 1},
     {.name = "half-a-header-that-the-next-completes", .before = before_half_header, .body = body_begins_next},
+    {.name = "a-sparse-copy-on-a-full-disk", .before = before_sparse, .body = body_sparse, .spares = 1, .fail_count = 8},
     {.name = "after-a-clean-close", .before = before_closed, .body = body_roll_unsynced, .spares = 1},
     {.name = "after-a-kill", .before = before_killed, .body = body_purge, .spares = 1},
     {.name = "a-sync-fails", .body = body_mixed_failing, .spares = 1, .failing = DISK_SYNC, .fail_count = 12},

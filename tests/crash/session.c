@@ -46,7 +46,7 @@ void session_begin(void)
     s.ticket = 0;
     s.untouched = false;
     s.power_held = true;
-    s.fails = s.poisoned = false;
+    s.fails = s.poisoned = s.copied = false;
     s.profile = 0;
 }
 
@@ -157,9 +157,12 @@ bool session_open(void)
 {
     lw_error error;
     tell("open");
+    uint64_t before = s.copied ? disk_checksum() : 0;
     int status = lw_wal_open_on(disk_open(), &s.options, &s.wal, &error);
     if (status != LW_OK) {
         s.wal = NULL;
+        if (s.copied && (status != LW_DISK_FULL || disk_checksum() != before))
+            fail("open of a copy: %s", describe(&error));
         if (!disk_failed())
             fail("open: %s", describe(&error));
         allow(status, &error, "open");

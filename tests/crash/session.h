@@ -23,6 +23,7 @@ typedef struct session {
     bool poisoned;     /* a call has told of a failed sync */
     bool untouched;    /* opened for writing, and nothing was written since */
     bool fails;        /* operations are made to fail in this life of the process */
+    bool copied;       /* a copy with holes: an open for which there is no space changes nothing */
     unsigned profile;  /* of payload sizes */
     unsigned aside;    /* threads that use the handle */
     uint64_t opens;    /* a reader's answer counts only while the log stays open */

@@ -43,6 +43,7 @@ HARMLESS = {
     **dict.fromkeys(("openat", "pread", "flock", "fsync", "fdatasync"), "EINTR"),
     "pwrite": "EINTR",
     "posix_fallocate": "EINTR EOPNOTSUPP EINVAL",
+    "fallocate": "EINTR EOPNOTSUPP EINVAL ENOSYS",
     "renameat2": "EINVAL ENOSYS",
     "unlinkat": "EIO EACCES",
 }
