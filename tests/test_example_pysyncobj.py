@@ -122,7 +122,7 @@ def test_a_node_finds_its_log_again(tmp_path: Path, address: str) -> None:
         try:
             assert node.value() == (start - 1) * 15
             for amount in range(1, 6):
-                node.add(amount, sync=True, timeout=10)
+                node.add(amount, sync=True, timeout=60)
             assert node.value() == start * 15
         finally:
             node.destroy_synchronous()
@@ -140,7 +140,7 @@ from pysyncobj_journal import open_counter
 node = open_counter(sys.argv[1], sys.argv[2])
 print("found", node.value(), flush=True)
 while True:
-    print(node.add(1, sync=True, timeout=10), flush=True)
+    print(node.add(1, sync=True, timeout=60), flush=True)
 """
 
 

@@ -77,7 +77,7 @@ def test_tickets_are_accepted_in_the_order_in_which_they_are_given_out(tmp_path:
 
 def test_submit_does_not_wait_for_a_large_batch_that_is_being_copied(tmp_path: Path) -> None:
     """As long as that takes it keeps its place in the queue, and the loop goes on."""
-    attempts, batch = 5, 3  # of LARGE: in one segment, so that no roll is what it waits for
+    attempts, batch = 20, 3  # of LARGE: in one segment, so that no roll is what it waits for
 
     async def seen_queued(store: WalLogStore) -> bool:
         first = store.last_index() + 1
