@@ -67,6 +67,10 @@ class Wal:
     nothing on disk changed; DiskFullError; WalError with `errno` for other system errors (no such
     directory, no permission).
 
+    A call that blocks handles signals ten times a second: what a handler raises (KeyboardInterrupt)
+    ends the wait, and the write stays accepted. Only a sync that this thread itself runs, since the
+    last one was short and a moment ago, has to end first.
+
     Dropped without `close` it is a ResourceWarning: accepted entries stay, nothing more is synced.
     In a forked child every call raises ClosedError.
     """
