@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+lw_run lw_no_runs[1];
+
 int lw_index_grown(const lw_index *index, lw_index *grown)
 {
     size_t capacity = index->count < 8 ? 16 : index->count * 2;

@@ -23,9 +23,11 @@ typedef struct lw_index {
     size_t capacity;
 } lw_index;
 
+extern lw_run lw_no_runs[1]; /* C adds nothing to NULL, not even 0 */
+
 static inline lw_run *lw_index_runs(const lw_index *index)
 {
-    return index->memory + index->start;
+    return index->memory == NULL ? lw_no_runs : index->memory + index->start;
 }
 
 static inline bool lw_index_has_room(const lw_index *index)

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+lw_segment *lw_no_segments[1];
+
 int lw_segment_list_grown(const lw_segment_list *list, lw_segment_list *grown)
 {
     size_t capacity = list->count < 8 ? 16 : list->count * 2;

@@ -14,9 +14,11 @@ typedef struct lw_segment_list {
     size_t capacity;
 } lw_segment_list;
 
+extern lw_segment *lw_no_segments[1]; /* C adds nothing to NULL, not even 0 */
+
 static inline lw_segment **lw_segment_list_items(const lw_segment_list *list)
 {
-    return list->memory + list->start;
+    return list->memory == NULL ? lw_no_segments : list->memory + list->start;
 }
 
 static inline bool lw_segment_list_has_room(const lw_segment_list *list)
