@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import traceback
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Flaky
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
@@ -371,8 +373,9 @@ def test_an_acknowledgement_before_the_sync_is_noticed(
     broken: type[ManualLogAgainstModel],
 ) -> None:
     once = settings(often, max_examples=200, phases=[Phase.generate], database=None)
-    with pytest.raises(AssertionError, match="durable_index"):
+    with pytest.raises((AssertionError, Flaky)) as noticed:  # syncs that come by chance: flaky
         run_state_machine_as_test(broken, settings=once)
+    assert "durable_index" in "".join(traceback.format_exception(noticed.value))
 
 
 TestLogAgainstModel = LogAgainstModel.TestCase

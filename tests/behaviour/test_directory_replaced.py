@@ -19,11 +19,12 @@ PAYLOAD = bytes(4000)
 
 
 def removed(log: Path) -> None:
-    shutil.rmtree(log)
+    while log.exists():  # the log may just be renaming a file
+        shutil.rmtree(log, ignore_errors=True)
 
 
 def made_again(log: Path) -> None:
-    shutil.rmtree(log)
+    removed(log)
     Wal(log, segment_bytes=SMALLEST).close()
 
 
