@@ -106,6 +106,8 @@ static void recycle(lw_wal *wal, uint64_t number)
     if (failed) {
         wal->failed = true;
         wal->failed_errno = failed;
+        (void)pthread_cond_signal(&wal->syncer_work); /* a write may wait for a successor that will not come */
+        lw_announce(wal);
     }
     bool added = !failed && add_spare(wal, number) == LW_OK;
     (void)pthread_mutex_unlock(&wal->lock);

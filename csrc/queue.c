@@ -62,7 +62,9 @@ static int check_room(const lw_wal *wal, const lw_batch *batch, lw_error *error)
 static int enqueue(lw_wal *wal, const lw_batch *batch, uint64_t *ticket, lw_error *error)
 {
     (void)pthread_mutex_lock(&wal->lock);
-    int status = check_room(wal, batch, error); /* before anything is copied */
+    int status = lw_check_writable(wal, error);
+    if (status == LW_OK)
+        status = check_room(wal, batch, error); /* before anything is copied */
     (void)pthread_mutex_unlock(&wal->lock);
     for (size_t i = 0; i < batch->count && status == LW_OK; i++)
         status = lw_check_size(wal, &batch->entries[i], error);

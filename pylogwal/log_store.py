@@ -15,7 +15,7 @@ from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pylogwal.checks import U64_MAX, checked_int
 from pylogwal.core import Ticket
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["WalLogStore", "open"]
+
+_Accepted = TypeVar("_Accepted")
 
 
 class _Opening(Coroutine[Any, Any, "WalLogStore"]):
@@ -189,7 +191,24 @@ class WalLogStore(LogStore, MetaStore):
         nothing may raise that looks like a refusal.
         """
         waker = self._waker()
-        await waker.when(write(*given, may_wait=False), None, durable=durable)
+        ticket = await self._in_turn(waker, partial(write, *given, may_wait=False))
+        await waker.when(ticket, None, durable=durable)
+
+    async def _in_turn(self, waker: Waker, write: Callable[[], _Accepted]) -> _Accepted:
+        """Waits for room in the queue, behind those of this loop that wait already."""
+        if not waker.waiting_for_room:
+            with contextlib.suppress(QueueFullError):
+                return write()
+        waker.waiting_for_room += 1
+        try:
+            async with waker.room:
+                while True:
+                    with contextlib.suppress(QueueFullError):
+                        return write()
+                    drained = self._wal.accept_nothing(may_wait=False)
+                    await waker.when(drained, None, durable=False)
+        finally:
+            waker.waiting_for_room -= 1
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -208,7 +227,7 @@ class WalLogStore(LogStore, MetaStore):
         for a rotation hold `max_queue_bytes` already, or `persist_entries` waits for room.
         """
         waker = self._wakers.get(get_running_loop()) or self._waker()
-        if waker.room.locked():
+        if waker.waiting_for_room:
             raise QueueFullError(
                 "other writes wait for room in the queue: nothing was accepted; send the entries "
                 f"again later [{self._wal.path}]",
@@ -232,17 +251,8 @@ class WalLogStore(LogStore, MetaStore):
         waker = self._wakers.get(get_running_loop()) or self._waker()
         if not isinstance(entries, (list, tuple)):
             entries = self._wal.acceptable(entries)  # to have them for a second try
-        if not waker.room.locked():
-            try:
-                written = self._submit_unless_full(waker, entries, hard_state)
-            except QueueFullError:
-                written = None
-            if written is not None:
-                await written
-                return
-        async with waker.room:  # in the order of the calls
-            written = await self._submit_when_there_is_room(waker, entries, hard_state)
-        await written
+        write = partial(self._submit_unless_full, waker, entries, hard_state)
+        await (await self._in_turn(waker, write))
 
     def _submit_unless_full(
         self, waker: Waker, entries: Iterable[Entry], hard_state: HardState | None
@@ -253,14 +263,6 @@ class WalLogStore(LogStore, MetaStore):
             if durable is not NotImplemented:
                 return durable
         return self._submit_otherwise(waker, entries, hard_state, None)
-
-    async def _submit_when_there_is_room(
-        self, waker: Waker, entries: Iterable[Entry], hard_state: HardState | None
-    ) -> Awaitable[None]:
-        while True:
-            with contextlib.suppress(QueueFullError):
-                return self._submit_unless_full(waker, entries, hard_state)
-            await self._written(self._wal.accept_nothing, durable=False)  # until it has drained
 
     def _submit_otherwise(
         self,
@@ -281,6 +283,8 @@ class WalLogStore(LogStore, MetaStore):
 
     async def replace_range(self, from_index: int, new_entries: Iterable[Entry]) -> None:
         """See `LogStore`; here as one: after any crash the old log or the new, never a mix."""
+        if not isinstance(new_entries, (list, tuple)):
+            new_entries = self._wal.acceptable(new_entries)  # to have them for a second try
         await self._written(
             self._wal.accept_replace, from_index, new_entries, durable=self._batch_mode
         )

@@ -30,6 +30,8 @@ class Waker:
         self._create_future = _future_maker(loop)
         self.room = asyncio.Lock()
         """Held by the task whose write waits for room in the queue; the next ones wait for it."""
+        self.waiting_for_room = 0
+        """How many do, so that no later write passes them."""
         self._released = True
         self._read, self._write = _wake_descriptors()
         self._durable = self._new_waits(durable=True)

@@ -153,13 +153,19 @@ async def main():
             pass
         else:
             raise AssertionError("submit passed those that wait for room")
+        replaced = asyncio.ensure_future(
+            store.replace_range(index + 3, (e for e in run(index + 3, index + 3)))
+        )
+        truncated = asyncio.ensure_future(store.truncate(index + 3))
         given_up = waiting.pop()
         given_up.cancel()
         await asyncio.wait([given_up])
-    await asyncio.wait_for(asyncio.gather(*waiting, *accepted), PATIENCE_S)
-    assert store.last_index() == index + 3, store.last_index()
+    await asyncio.wait_for(
+        asyncio.gather(*waiting, *accepted, replaced, truncated), PATIENCE_S
+    )
+    assert store.last_index() == index + 2, "the last call was the truncate"
     assert store.stats().queue_bytes == 0
-    await store.persist_entries(run(index + 4, index + 4))
+    await store.persist_entries(run(index + 3, index + 3))
     blocked.join(PATIENCE_S)
     await store.aclose()
 
