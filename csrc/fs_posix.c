@@ -195,6 +195,13 @@ static int reserve_blocks(lw_file *file, uint64_t offset, uint64_t size)
 #endif
 }
 
+/* What was reserved beyond `size`, where that failed: others may need it. */
+static void give_back(lw_file *file, uint64_t size)
+{
+    int ignored = ftruncate(file->descriptor, (off_t)size);
+    (void)ignored;
+}
+
 static int posix_allocate(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t size)
 {
     static const uint8_t zeros[FILL_SIZE];
@@ -207,10 +214,8 @@ static int posix_allocate(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t si
         size_t step = size - done < FILL_SIZE ? (size_t)(size - done) : FILL_SIZE;
         failed = posix_write(fs, file, offset + done, zeros, step);
     }
-    if (failed && before < offset + size) { /* what was reserved is given back: others may need it */
-        int ignored = ftruncate(file->descriptor, (off_t)before);
-        (void)ignored;
-    }
+    if (failed && before < offset + size)
+        give_back(file, before);
     return failed;
 }
 
@@ -288,10 +293,8 @@ static int posix_reserve(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t siz
     if (failed || offset >= end)
         return failed;
     failed = fall_allocate(file->descriptor, 0, offset, end);
-    if (failed && end > present) { /* what was reserved is given back: others may need it */
-        int ignored = ftruncate(file->descriptor, (off_t)present);
-        (void)ignored;
-    }
+    if (failed && end > present)
+        give_back(file, present);
     return failed;
 }
 #else

@@ -37,6 +37,11 @@ static int compare_numbers(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
+bool lw_judge_has(const lw_judge *j, uint64_t number)
+{
+    return j->number_count > 0 && bsearch(&number, j->numbers, j->number_count, sizeof number, compare_numbers) != NULL;
+}
+
 static int list_names(lw_judge *j)
 {
     int failed = j->fs->list(j->fs, visit_name, j);

@@ -46,9 +46,12 @@ static inline uint64_t lw_max64(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-/* judge_files.c */
+/* judge.c */
 
 bool lw_judge_has(const lw_judge *, uint64_t number); /* whether there is a segment file of that number */
+
+/* judge_files.c */
+
 int lw_judge_open(lw_judge *, uint64_t number, bool writable, lw_opened *);
 /* LW_OK also where the page is damaged: *decoded tells. */
 int lw_judge_page(lw_judge *, const lw_opened *, uint64_t offset, lw_page_type, lw_page *, lw_decoded *decoded);

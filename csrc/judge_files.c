@@ -6,20 +6,6 @@
 #include "error.h"
 #include "walk.h"
 
-bool lw_judge_has(const lw_judge *j, uint64_t number)
-{
-    size_t low = 0;
-    size_t high = j->number_count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (j->numbers[middle] < number)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < j->number_count && j->numbers[low] == number;
-}
-
 int lw_judge_open(lw_judge *j, uint64_t number, bool writable, lw_opened *o)
 {
     o->number = number;
@@ -82,20 +68,6 @@ int lw_fail_guarded(lw_judge *j, const char *name)
     return lw_fail_errno(j->error, EIO, name, "the mapped file could not be read");
 }
 
-/* Room for one segment more. */
-static int reserve_segment(lw_judge *j, const char *name)
-{
-    lw_segment_list *list = &j->found->segments;
-    lw_segment_list grown;
-    if (lw_segment_list_has_room(list))
-        return LW_OK;
-    if (lw_segment_list_grown(list, &grown) != LW_OK)
-        return lw_fail_errno(j->error, ENOMEM, name, "open");
-    lw_segment_list before = *list;
-    free(lw_segment_list_replace(list, &before, &grown));
-    return LW_OK;
-}
-
 int lw_judge_reuse(lw_judge *j, const lw_opened *o, const lw_page *header, const lw_page *footer, lw_segment **out)
 {
     if (j->known == NULL)
@@ -107,9 +79,8 @@ int lw_judge_reuse(lw_judge *j, const lw_opened *o, const lw_page *header, const
     if (!segment->sealed || segment->header_check != header->check || segment->footer_check != footer->check ||
         !lw_same_identity(&segment->identity, &header->identity))
         return LW_NOT_FOUND;
-    int status = reserve_segment(j, o->name);
-    if (status != LW_OK)
-        return status;
+    if (lw_segment_list_reserve(&j->found->segments) != LW_OK)
+        return lw_fail_errno(j->error, ENOMEM, o->name, "open");
     lw_segment_pin(segment);
     lw_segment_list_append(&j->found->segments, segment);
     *out = segment;
@@ -119,12 +90,11 @@ int lw_judge_reuse(lw_judge *j, const lw_opened *o, const lw_page *header, const
 int lw_judge_map(lw_judge *j, lw_opened *o, const lw_page *header, bool writable, lw_segment **out)
 {
     lw_recovered *found = j->found;
-    int status = reserve_segment(j, o->name);
-    if (status != LW_OK) {
+    if (lw_segment_list_reserve(&found->segments) != LW_OK) {
         j->fs->close(j->fs, o->file);
-        return status;
+        return lw_fail_errno(j->error, ENOMEM, o->name, "open");
     }
-    status = lw_segment_map(j->fs, o->file, o->name, header->size, writable, out, j->error);
+    int status = lw_segment_map(j->fs, o->file, o->name, header->size, writable, out, j->error);
     if (status != LW_OK)
         return status;
     lw_segment_set_identity(*out, &header->identity);

@@ -103,12 +103,8 @@ static void recycle(lw_wal *wal, uint64_t number)
     }
     failed = LW_STEP(SYNC_DIR_RECYCLED) ? wal->fs->sync_dir(wal->fs) : 0;
     (void)pthread_mutex_lock(&wal->lock);
-    if (failed) {
-        wal->failed = true;
-        wal->failed_errno = failed;
-        (void)pthread_cond_signal(&wal->syncer_work); /* a write may wait for a successor that will not come */
-        lw_announce(wal);
-    }
+    if (failed)
+        lw_fail_log(wal, failed, 0);
     bool added = !failed && add_spare(wal, number) == LW_OK;
     (void)pthread_mutex_unlock(&wal->lock);
     if (!added && !failed)
@@ -162,19 +158,19 @@ static bool free_step(lw_wal *wal)
     return true;
 }
 
-static void free_all(lw_wal *wal)
+/* All that a purge has made useless. False where that is nothing. */
+static bool free_all(lw_wal *wal)
 {
+    bool any = false;
     while (remove_oldest(wal) || free_step(wal))
-        ;
+        any = true;
+    return any;
 }
 
 void lw_keeper_release(lw_wal *wal)
 {
-    while (wal->obsolete != NULL) {
-        lw_segment *segment = wal->obsolete;
-        wal->obsolete = segment->next_obsolete;
-        lw_segment_unpin(segment);
-    }
+    while (free_step(wal))
+        ;
 }
 
 void lw_keeper_notice_durable(lw_wal *wal)
@@ -254,10 +250,8 @@ static int make_spare(lw_wal *wal, uint64_t number, lw_pace pace, lw_error *erro
     lw_making making = {.size = wal->options.segment_bytes, .pace = pace, .pause = look_around, .argument = wal};
     uint64_t began_ns = lw_now_ns();
     int status = lw_prepare_make(wal->fs, number, &making, error);
-    if (status == LW_DISK_FULL && wal->obsolete != NULL) { /* what was removed has not given back its blocks yet */
-        free_all(wal);
+    if (status == LW_DISK_FULL && free_all(wal))
         status = lw_prepare_make(wal->fs, number, &making, error);
-    }
     if (status == LW_OK && making.filled > 0) {
         (void)pthread_mutex_lock(&wal->lock);
         wal->fill_ns = (lw_now_ns() - began_ns) / (making.filled / LW_PAGE_SIZE) * (making.size / LW_PAGE_SIZE);
@@ -345,10 +339,8 @@ static int extend_successor(lw_wal *wal, uint64_t number, uint64_t present, uint
     char name[LW_NAME_SIZE];
     lw_segment_name(number, LW_SEGMENT_SUFFIX, name);
     int status = lw_prepare_extend(wal->fs, name, present, size, error);
-    if (status == LW_DISK_FULL && wal->obsolete != NULL) {
-        free_all(wal);
+    if (status == LW_DISK_FULL && free_all(wal))
         status = lw_prepare_extend(wal->fs, name, present, size, error);
-    }
     return status;
 }
 
@@ -432,10 +424,8 @@ static void prepare_successor(lw_wal *wal)
     wal->prepare_error = error;
     wal->successor = p.successor; /* perhaps too short, and then there is an error */
     wal->successor_to_wipe = named && p.successor == NULL;
-    if (status == LW_SYNC_FAILED) {
-        wal->failed = true;
-        wal->failed_errno = error.sys_errno;
-    }
+    if (status == LW_SYNC_FAILED)
+        lw_fail_log(wal, error.sys_errno, 0);
     if (status != LW_OK && wal->rotation_bytes > 0)
         wal->rotation_error = error;
     (void)pthread_cond_signal(&wal->syncer_work); /* the queue may go on */

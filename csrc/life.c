@@ -69,6 +69,17 @@ void lw_announce(lw_wal *wal)
     }
 }
 
+void lw_fail_log(lw_wal *wal, int sys_errno, uint64_t segment)
+{
+    if (!wal->failed) {
+        wal->failed = true;
+        wal->failed_errno = sys_errno;
+        wal->failed_segment = segment;
+    }
+    (void)pthread_cond_signal(&wal->syncer_work);
+    lw_announce(wal);
+}
+
 int lw_fail_synced(const lw_wal *wal, lw_error *error)
 {
     char name[LW_NAME_SIZE];
@@ -89,10 +100,9 @@ int lw_check_usable(lw_wal *wal, lw_error *error)
 
 static int fail_replaced(lw_error *error)
 {
-    (void)lw_fail_errno(error, ESTALE, NULL,
-                        "the log's directory was removed or replaced by another: what is written here would be missing at the "
-                        "next start; close the log, look at the directory, and open it again");
-    return LW_IO;
+    return lw_fail_errno(error, ESTALE, NULL,
+                         "the log's directory was removed or replaced by another: what is written here would be missing at the "
+                         "next start; close the log, look at the directory, and open it again");
 }
 
 int lw_check_writable(lw_wal *wal, lw_error *error)

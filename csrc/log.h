@@ -142,6 +142,9 @@ int lw_fail_forked(lw_error *);
 void lw_cond_wait_until(pthread_cond_t *, pthread_mutex_t *, uint64_t deadline_ns);
 /* With `lock` held: wakes all who wait for something to move, threads and subscribed descriptors. */
 void lw_announce(lw_wal *);
+/* With `lock` held: from now on nothing is acknowledged; all who wait hear of it, and the queue is refused. Where it failed before,
+ * the first failure is kept. `segment`: whose sync it was; 0: none's. */
+void lw_fail_log(lw_wal *, int sys_errno, uint64_t segment);
 /* With `lock` held: the error of a log that failed; of one that failed or closed, or LW_OK. */
 int lw_fail_synced(const lw_wal *, lw_error *);
 int lw_check_usable(lw_wal *, lw_error *);

@@ -149,8 +149,7 @@ static void refuse(lw_wal *wal, uint64_t ticket, const lw_error *error)
         *refusal = (lw_refusal){wal->refusals, ticket, *error};
         wal->refusals = refusal;
     } else {
-        wal->failed = true; /* a write must not look accepted because its refusal found no memory */
-        wal->failed_errno = ENOMEM;
+        lw_fail_log(wal, ENOMEM, 0); /* a write must not look accepted because its refusal found no memory */
     }
     (void)pthread_mutex_unlock(&wal->lock);
 }

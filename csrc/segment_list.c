@@ -24,6 +24,18 @@ lw_segment **lw_segment_list_replace(lw_segment_list *list, const lw_segment_lis
     return old;
 }
 
+int lw_segment_list_reserve(lw_segment_list *list)
+{
+    lw_segment_list grown;
+    if (lw_segment_list_has_room(list))
+        return LW_OK;
+    if (lw_segment_list_grown(list, &grown) != LW_OK)
+        return LW_NO_MEMORY;
+    free(list->memory);
+    *list = grown;
+    return LW_OK;
+}
+
 void lw_segment_list_append(lw_segment_list *list, lw_segment *segment)
 {
     lw_segment_list_items(list)[list->count++] = segment;

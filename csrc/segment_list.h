@@ -31,6 +31,8 @@ int lw_segment_list_grown(const lw_segment_list *, lw_segment_list *grown);
 /* Puts the copy of `before` in the place of the list, from which the oldest may have been taken since. Returns the memory to
  * free. */
 lw_segment **lw_segment_list_replace(lw_segment_list *, const lw_segment_list *before, const lw_segment_list *grown);
+/* Makes room in place; for who shares the list with nobody. */
+int lw_segment_list_reserve(lw_segment_list *);
 void lw_segment_list_append(lw_segment_list *, lw_segment *);
 lw_segment *lw_segment_list_take_oldest(lw_segment_list *);
 /* The place of the first segment whose number is above `number`. */

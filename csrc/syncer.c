@@ -47,11 +47,8 @@ static void finish_sync(lw_wal *wal, lw_segment *segment, lw_position position, 
         position.offset = segment->end;
         ticket = wal->accepted_ticket;
     }
-    if (failed && LW_STEP(POISON) && !wal->failed) {
-        wal->failed = true;
-        wal->failed_errno = failed;
-        wal->failed_segment = segment->identity.number;
-    }
+    if (failed && LW_STEP(POISON))
+        lw_fail_log(wal, failed, segment->identity.number);
     if (!wal->failed) {
         wal->durable = position;
         if (wal->durable_ticket < ticket) /* a write that had nothing to do may have come meanwhile, and be further */
@@ -67,6 +64,15 @@ static void finish_sync(lw_wal *wal, lw_segment *segment, lw_position position, 
     lw_announce(wal);
 }
 
+/* With `lock` held: its descriptor, for the caller to close, where it is sealed and no sync uses it; else NULL. */
+static lw_file *take_idle_file(lw_segment *segment)
+{
+    lw_file *file = segment->syncs == 0 ? segment->file : NULL;
+    if (file != NULL)
+        segment->file = NULL;
+    return file;
+}
+
 /* With `lock` held, which is let go where anything is closed or unmapped. A sealed segment's descriptor stays until the last sync
  * that uses it has ended: closed earlier, its number could be somebody else's file by the time of the sync. */
 static void let_go(lw_wal *wal, lw_segment *segment)
@@ -76,9 +82,7 @@ static void let_go(lw_wal *wal, lw_segment *segment)
         lw_segment_unpin(segment);
         return;
     }
-    lw_file *file = segment->syncs == 0 ? segment->file : NULL;
-    if (file != NULL)
-        segment->file = NULL;
+    lw_file *file = take_idle_file(segment);
     (void)pthread_mutex_unlock(&wal->lock);
     if (file != NULL)
         wal->fs->close(wal->fs, file);
@@ -270,17 +274,14 @@ static int store_header(lw_wal *wal, lw_segment *segment, const lw_page *footer,
     return status;
 }
 
-/* Takes the sealed segment's descriptor, unless a sync uses it: then that sync closes it. */
+/* Returns the descriptor to close; NULL where a sync uses it, which closes it then. */
 static lw_file *seal_in_memory(lw_segment *old, const lw_page *footer)
 {
-    lw_file *file = old->syncs == 0 ? old->file : NULL;
-    if (file != NULL)
-        old->file = NULL;
     old->sealed = true;
     old->footer_check = footer->check;
     old->index_checked = 1; /* it was just written from memory */
     old->index_items = NULL;
-    return file;
+    return take_idle_file(old);
 }
 
 static void adopt_tail(lw_wal *wal, lw_segment *segment, const lw_page *footer)

@@ -22,26 +22,26 @@ int lw_wal_submit(lw_wal *wal, const lw_batch *batch, lw_patience patience, uint
     return status;
 }
 
-int lw_wal_poll(lw_wal *wal, uint64_t ticket, int durable, lw_error *error)
+static int poll_ticket(lw_wal *wal, uint64_t ticket, bool durable, bool may_be_refused, lw_error *error)
 {
     if (lw_forked(wal))
         return lw_fail_forked(error);
     (void)pthread_mutex_lock(&wal->lock);
-    int status = lw_take_refusal(wal, ticket, error);
+    int status = may_be_refused ? lw_take_refusal(wal, ticket, error) : LW_OK;
     if (status == LW_OK)
         status = lw_ticket_status(wal, ticket, durable, error);
     (void)pthread_mutex_unlock(&wal->lock);
     return status;
 }
 
+int lw_wal_poll(lw_wal *wal, uint64_t ticket, int durable, lw_error *error)
+{
+    return poll_ticket(wal, ticket, durable != 0, true, error);
+}
+
 int lw_wal_poll_accepted(lw_wal *wal, uint64_t ticket, int durable, lw_error *error)
 {
-    if (lw_forked(wal))
-        return lw_fail_forked(error);
-    (void)pthread_mutex_lock(&wal->lock);
-    int status = lw_ticket_status(wal, ticket, durable, error);
-    (void)pthread_mutex_unlock(&wal->lock);
-    return status;
+    return poll_ticket(wal, ticket, durable != 0, false, error);
 }
 
 static uint64_t deadline_after(int64_t timeout_ns)
