@@ -194,6 +194,10 @@ class WalLogStore(LogStore, MetaStore):
         ticket = await self._in_turn(waker, partial(write, *given, may_wait=False))
         await waker.when(ticket, None, durable=durable)
 
+    def _kept(self, entries: Iterable[Entry]) -> Iterable[Entry]:
+        """The same, to be read more than once: where there is no room they are given again."""
+        return entries if isinstance(entries, (list, tuple)) else self._wal.acceptable(entries)
+
     async def _in_turn(self, waker: Waker, write: Callable[[], _Accepted]) -> _Accepted:
         """Waits for room in the queue, behind those of this loop that wait already."""
         if not waker.waiting_for_room:
@@ -249,9 +253,7 @@ class WalLogStore(LogStore, MetaStore):
         queue of writes that wait for a rotation is full, waits for room in it.
         """
         waker = self._wakers.get(get_running_loop()) or self._waker()
-        if not isinstance(entries, (list, tuple)):
-            entries = self._wal.acceptable(entries)  # to have them for a second try
-        write = partial(self._submit_unless_full, waker, entries, hard_state)
+        write = partial(self._submit_unless_full, waker, self._kept(entries), hard_state)
         await (await self._in_turn(waker, write))
 
     def _submit_unless_full(
@@ -283,11 +285,8 @@ class WalLogStore(LogStore, MetaStore):
 
     async def replace_range(self, from_index: int, new_entries: Iterable[Entry]) -> None:
         """See `LogStore`; here as one: after any crash the old log or the new, never a mix."""
-        if not isinstance(new_entries, (list, tuple)):
-            new_entries = self._wal.acceptable(new_entries)  # to have them for a second try
-        await self._written(
-            self._wal.accept_replace, from_index, new_entries, durable=self._batch_mode
-        )
+        entries = self._kept(new_entries)
+        await self._written(self._wal.accept_replace, from_index, entries, durable=self._batch_mode)
 
     async def purge(self, cutoff: LogId) -> None:
         """See `LogStore`. The files go in the background, right after."""

@@ -12,9 +12,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
@@ -84,6 +84,22 @@ def environment(shim: Path) -> dict[str, str]:
     return made
 
 
+def run_beneath(
+    shim: Path, program: str, *arguments: object, timeout: float = processes.PATIENCE_S
+) -> str:
+    """What a program prints with the shim beneath it, once it has ended well."""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        env=environment(shim),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 class Shim:
     """The shim beneath this process."""
 
@@ -141,28 +157,21 @@ class Shim:
         finally:
             self._c.shim_shut_gate(True)
 
-    @contextmanager
-    def held(self, name: str) -> Iterator[None]:
+    def held(self, name: str) -> AbstractContextManager[None]:
         """The next fdatasync of that file waits inside the call until this ends."""
-        self._c.shim_hold(name.encode())
-        try:
-            yield
-        finally:
-            self._c.shim_release()
+        return self._until_released(self._c.shim_hold, name.encode())
 
-    @contextmanager
-    def making_held(self) -> Iterator[None]:
+    def making_held(self) -> AbstractContextManager[None]:
         """The log gets no blocks for new files until this ends."""
-        self._c.shim_hold_making()
-        try:
-            yield
-        finally:
-            self._c.shim_release()
+        return self._until_released(self._c.shim_hold_making)
+
+    def unmapping_held(self) -> AbstractContextManager[None]:
+        """Who unmaps a file of the log waits until this ends."""
+        return self._until_released(self._c.shim_hold_unmapping)
 
     @contextmanager
-    def unmapping_held(self) -> Iterator[None]:
-        """Who unmaps a file of the log waits until this ends."""
-        self._c.shim_hold_unmapping()
+    def _until_released(self, hold: Callable[..., object], *arguments: bytes) -> Iterator[None]:
+        hold(*arguments)
         try:
             yield
         finally:

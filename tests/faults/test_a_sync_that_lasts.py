@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from faults import build_shim, environment
-from processes import PATIENCE_S
+from faults import build_shim, run_beneath
 
 NOTHING_TO_DO = """
 import sys
@@ -195,15 +192,7 @@ asyncio.run(main())
 
 
 def run(source: str, tmp_path: Path, *arguments: object) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", source, tmp_path / "log", *map(str, arguments)],
-        env=environment(build_shim(tmp_path)),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return run_beneath(build_shim(tmp_path), source, tmp_path / "log", *arguments)
 
 
 def test_a_sync_does_not_take_back_what_became_durable_meanwhile(tmp_path: Path) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-from faults import build_shim, environment
-from processes import PATIENCE_S
+from faults import build_shim, run_beneath
 
 REFUSED = """
 import asyncio
@@ -46,11 +43,4 @@ asyncio.run(main())
 def test_who_comes_after_a_refused_write_is_told(tmp_path: Path) -> None:
     shim = build_shim(tmp_path)
     for number in range(3):  # it takes a little luck to come at the wrong moment
-        done = subprocess.run(
-            [sys.executable, "-c", REFUSED, tmp_path / f"log{number}"],
-            env=environment(shim),
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-        )
-        assert done.returncode == 0, done.stderr
+        run_beneath(shim, REFUSED, tmp_path / f"log{number}")

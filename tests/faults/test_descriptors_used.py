@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-from faults import build_shim, environment
-from processes import PATIENCE_S
+from faults import build_shim, run_beneath
 
 PROGRAM = """
 import os, sys
@@ -47,11 +44,4 @@ os._exit(0)
 
 def test_no_call_uses_a_descriptor_below_3_for_a_file_of_the_log(tmp_path: Path) -> None:
     shim = build_shim(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, tmp_path / "log"],
-        env=environment(shim),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert (done.returncode, done.stdout.strip()) == (0, "0"), done.stdout + done.stderr
+    assert run_beneath(shim, PROGRAM, tmp_path / "log").strip() == "0"

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import errno
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from faults import build_shim, environment
-from processes import PATIENCE_S
+from faults import build_shim, run_beneath
 
 OPEN = """
 import sys
@@ -40,15 +37,7 @@ Wal(path).close()
 
 def answer(shim: Path, log: Path, error: str, number: int) -> str:
     """What is printed where that flock of an open fails: the directory's is the first."""
-    done = subprocess.run(
-        [sys.executable, "-c", OPEN, log, error, str(number)],
-        env=environment(shim),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.strip()
+    return run_beneath(shim, OPEN, log, error, number).strip()
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,10 @@ from getting blocks for the next file, for as long as the test likes, and slows 
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from faults import build_shim, environment
+from faults import build_shim, run_beneath
 from processes import PATIENCE_S
 
 BEGIN = """
@@ -35,6 +33,12 @@ def until(holds):
     while not holds():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.0005)
+
+
+def fill_segments(wal, count):
+    while wal.stats().segments < count:
+        index = wal.last_index() + 1
+        wal.persist_entries(run(index, index, payload=bytes(50_000)))
 
 
 def fill(wal):
@@ -185,14 +189,7 @@ def interrupt(*ignored):
 signal.signal(signal.SIGUSR1, interrupt)
 call = sys.argv[3]
 wal = Wal(path, segment_bytes=65536, durability="manual" if "manual" in call else "batch")
-name = f"{1:016x}.wal"
-if "rotation" in call:
-    held = shim.making_held()
-elif "seal" in call:
-    held = shim.held(name)
-else:
-    held = shim.held(name)
-with held:
+with shim.making_held() if "rotation" in call else shim.held(f"{1:016x}.wal"):
     if "rotation" in call:
         ticket, last = fill(wal)
         wal.core.arm(ticket.number - 1, True, -1)
@@ -245,15 +242,13 @@ AFTER_A_PURGE = (
     BEGIN
     + """
 wal = Wal(path, durability="manual", segment_bytes=65536)
-while wal.stats().segments < 300:
-    wal.persist_entries(run(wal.last_index() + 1, wal.last_index() + 1, payload=bytes(50_000)))
+fill_segments(wal, 300)
 wal.flush()
 shim.slow_removal(0.01)
 purge = threading.Thread(target=wal.purge, args=(LogId(wal.last_index() - 2, 1),))
 before = shim.seen()["unlinkat"]
 purge.start()
 until(lambda: shim.seen()["unlinkat"] > before)
-rotations = 0
 segment = wal.core.segments()[-1].number
 while wal.core.segments()[-1].number < segment + 20:
     wal.persist_entries(run(wal.last_index() + 1, wal.last_index() + 1, payload=bytes(50_000)))
@@ -269,8 +264,7 @@ WHILE_IT_CLOSES = (
     BEGIN
     + """
 wal = Wal(path, durability="manual", segment_bytes=65536)
-while wal.stats().segments < 20:
-    wal.persist_entries(run(wal.last_index() + 1, wal.last_index() + 1, payload=bytes(50_000)))
+fill_segments(wal, 20)
 wal.flush()
 with shim.unmapping_held():
     purge = threading.Thread(target=wal.purge, args=(LogId(wal.last_index() - 5, 1),))
@@ -305,8 +299,7 @@ NOT_REMOVED = (
 import logging
 logging.basicConfig(format="%(levelname)s %(message)s", stream=sys.stdout)
 wal = Wal(path, segment_bytes=65536, spare_segments=0)
-while wal.stats().segments < 6:
-    wal.persist_entries(run(wal.last_index() + 1, wal.last_index() + 1, payload=bytes(50_000)))
+fill_segments(wal, 6)
 shim.choose(Fault("unlinkat", "EACCES", False, shim.seen()["unlinkat"] + 1))
 wal.purge(LogId(wal.last_index() - 1, 1))
 assert wal.stats().removal_failures == 1, wal.stats()
@@ -322,16 +315,9 @@ with Wal(path, segment_bytes=65536) as again:
 
 def outcome(shim: Path, tmp_path: Path, program: str, *arguments: object) -> str:
     """What it prints, once it has ended well."""
-    done = subprocess.run(
-        [sys.executable, "-c", program, tmp_path / "log", str(PATIENCE_S), *map(str, arguments)],
-        env=environment(shim),
-        capture_output=True,
-        text=True,
-        timeout=10 * PATIENCE_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.strip()
+    log = tmp_path / "log"
+    patience_s = 10 * PATIENCE_S
+    return run_beneath(shim, program, log, PATIENCE_S, *arguments, timeout=patience_s).strip()
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import subprocess
-import sys
 from pathlib import Path
 
-from faults import build_shim, environment
+from faults import build_shim, run_beneath
 from stores import run
 
 from pylogwal import Wal
@@ -33,14 +31,8 @@ def test_a_failing_mmap_names_the_limit_of_mappings(tmp_path: Path) -> None:
         while wal.stats().segments < 5:
             index = wal.last_index() + 1
             wal.persist_entries(run(index, index, payload=bytes(50_000)))
-    done = subprocess.run(
-        [sys.executable, "-c", OPEN, tmp_path / "log"],
-        env=environment(build_shim(tmp_path)),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.startswith(f"{errno.ENOMEM} ")
-    assert "vm.max_map_count" in done.stdout
+    told = run_beneath(build_shim(tmp_path), OPEN, tmp_path / "log")
+    assert told.startswith(f"{errno.ENOMEM} ")
+    assert "vm.max_map_count" in told
     with Wal(tmp_path / "log") as wal:
         assert wal.last_index() == index
