@@ -28,6 +28,7 @@ enum lw_open_flags {
     LW_OPEN_WRITE = 1,  /* else for reading only */
     LW_OPEN_CREATE = 2, /* made where it is missing, for its owner alone; opened where not */
     LW_OPEN_REUSE = 4,  /* gets other content: others than its owner lose what rights they have, where the system lets us */
+    LW_OPEN_FILLED = 8, /* all its blocks were written, not only reserved: spares each sync a look at the file system */
 };
 
 /* Called once a name; a result other than 0 ends the listing and becomes its result. */

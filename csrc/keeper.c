@@ -245,13 +245,14 @@ static uint64_t number_for_spare(const lw_wal *wal)
     return number;
 }
 
-static int make_spare(lw_wal *wal, uint64_t number, lw_pace pace, lw_error *error)
+static int make_spare(lw_wal *wal, uint64_t number, lw_pace pace, bool *is_filled, lw_error *error)
 {
     lw_making making = {.size = wal->options.segment_bytes, .pace = pace, .pause = look_around, .argument = wal};
     uint64_t began_ns = lw_now_ns();
     int status = lw_prepare_make(wal->fs, number, &making, error);
     if (status == LW_DISK_FULL && free_all(wal))
         status = lw_prepare_make(wal->fs, number, &making, error);
+    *is_filled = making.filled == making.size;
     if (status == LW_OK && making.filled > 0) {
         (void)pthread_mutex_lock(&wal->lock);
         wal->fill_ns = (lw_now_ns() - began_ns) / (making.filled / LW_PAGE_SIZE) * (making.size / LW_PAGE_SIZE);
@@ -279,21 +280,32 @@ static int wipe_successor(lw_wal *wal, uint64_t number, lw_error *error)
     return LW_STEP(WIPE_SUCCESSOR) ? lw_prepare_wipe(wal->fs, name, error) : LW_OK;
 }
 
-/* `spare`: one that exists, or 0 to make one as number `made`. */
-static int make_and_name(lw_wal *wal, uint64_t spare, uint64_t made, lw_pace pace, uint64_t number, lw_error *error)
+/* What one preparation is about, taken under `lock`. */
+typedef struct preparation {
+    bool wipes;     /* the file has its name, and may hold a part of a header */
+    uint64_t number; /* of the successor */
+    uint64_t spare;  /* to use, or 0 to make one */
+    uint64_t made;   /* its number then */
+    uint64_t size;   /* that the successor needs */
+    lw_pace pace;
+    bool is_filled;  /* out: all its blocks were written here */
+    lw_segment *successor;
+} preparation;
+
+static int make_and_name(lw_wal *wal, preparation *p, lw_error *error)
 {
     char name[LW_NAME_SIZE];
-    if (spare != 0) {
-        lw_segment_name(spare, LW_SPARE_SUFFIX, name);
+    if (p->spare != 0) {
+        lw_segment_name(p->spare, LW_SPARE_SUFFIX, name);
         if (lw_prepare_wipe(wal->fs, name, error) == LW_OK)
-            return name_successor(wal, spare, number, error);
+            return name_successor(wal, p->spare, p->number, error);
         (void)wal->fs->remove(wal->fs, name); /* a new one may need its blocks */
     }
-    int status = make_spare(wal, made, pace, error);
-    return status == LW_OK ? name_successor(wal, made, number, error) : status;
+    int status = make_spare(wal, p->made, p->pace, &p->is_filled, error);
+    return status == LW_OK ? name_successor(wal, p->made, p->number, error) : status;
 }
 
-static int map_successor(lw_wal *wal, uint64_t number, uint64_t size, lw_segment **out, lw_error *error)
+static int map_successor(lw_wal *wal, uint64_t number, uint64_t size, bool is_filled, lw_segment **out, lw_error *error)
 {
     char name[LW_NAME_SIZE];
     lw_file *file;
@@ -302,7 +314,7 @@ static int map_successor(lw_wal *wal, uint64_t number, uint64_t size, lw_segment
     lw_segment_name(number, LW_SEGMENT_SUFFIX, name);
     int failed = wal->fs->random(wal->fs, &identity.nonce, sizeof identity.nonce);
     if (!failed)
-        failed = wal->fs->open(wal->fs, name, LW_OPEN_WRITE, &file);
+        failed = wal->fs->open(wal->fs, name, LW_OPEN_WRITE | (is_filled ? LW_OPEN_FILLED : 0), &file);
     if (failed)
         return lw_fail_errno(error, failed, name, "cannot open the next segment");
     int status = lw_segment_map(wal->fs, file, name, size, true, out, error);
@@ -311,9 +323,9 @@ static int map_successor(lw_wal *wal, uint64_t number, uint64_t size, lw_segment
     return status;
 }
 
-int lw_keeper_map_successor(lw_wal *wal, uint64_t number, uint64_t size, lw_error *error)
+int lw_keeper_map_successor(lw_wal *wal, uint64_t number, uint64_t size, bool is_filled, lw_error *error)
 {
-    return map_successor(wal, number, size, &wal->successor, error);
+    return map_successor(wal, number, size, is_filled, &wal->successor, error);
 }
 
 /* The bytes of a file that has its name already, rounded down to pages. What is beyond `most` may be what a full disk left. */
@@ -353,24 +365,13 @@ static int lengthen(lw_wal *wal, lw_segment **successor, uint64_t size, lw_error
     lw_segment *longer;
     int status = extend_successor(wal, number, shorter->size, size, error);
     if (status == LW_OK)
-        status = map_successor(wal, number, size, &longer, error);
+        status = map_successor(wal, number, size, false, &longer, error);
     if (status != LW_OK)
         return status;
     *successor = longer;
     lw_segment_unpin(shorter);
     return LW_OK;
 }
-
-/* What one preparation is about, taken under `lock`. */
-typedef struct preparation {
-    bool wipes;     /* the file has its name, and may hold a part of a header */
-    uint64_t number; /* of the successor */
-    uint64_t spare;  /* to use, or 0 */
-    uint64_t made;   /* number of a spare to make */
-    uint64_t size;   /* that the successor needs */
-    lw_pace pace;
-    lw_segment *successor;
-} preparation;
 
 static preparation take_preparation(lw_wal *wal)
 {
@@ -395,7 +396,7 @@ static int make_successor(lw_wal *wal, preparation *p, bool *named, lw_error *er
         if (status == LW_OK)
             status = size_of_successor(wal, p->number, wal->options.segment_bytes, &present, error);
     } else if (p->successor == NULL) {
-        status = make_and_name(wal, p->spare, p->made, p->pace, p->number, error);
+        status = make_and_name(wal, p, error);
         *named = status == LW_OK;
     }
     /* What was found at open may be of another size. */
@@ -404,7 +405,7 @@ static int make_successor(lw_wal *wal, preparation *p, bool *named, lw_error *er
         present = p->size;
     }
     if (status == LW_OK && p->successor == NULL)
-        status = map_successor(wal, p->number, present, &p->successor, error);
+        status = map_successor(wal, p->number, present, p->is_filled, &p->successor, error);
     if (status == LW_OK && p->successor->size < p->size)
         status = lengthen(wal, &p->successor, p->size, error);
     return status;
@@ -436,10 +437,11 @@ static void prepare_successor(lw_wal *wal)
 static void prepare_spare(lw_wal *wal)
 {
     lw_error error = {.status = LW_OK};
+    bool ignored;
     uint64_t number = number_for_spare(wal);
     wal->preparing = true;
     (void)pthread_mutex_unlock(&wal->lock);
-    int status = make_spare(wal, number, LW_FILL, &error);
+    int status = make_spare(wal, number, LW_FILL, &ignored, &error);
     (void)pthread_mutex_lock(&wal->lock);
     wal->preparing = false;
     wal->prepare_error = error;

@@ -9,7 +9,7 @@
 #include "log.h"
 
 /* At open: maps the file that stands ready for segment `number`, of `size` bytes, as the successor. */
-int lw_keeper_map_successor(lw_wal *, uint64_t number, uint64_t size, lw_error *);
+int lw_keeper_map_successor(lw_wal *, uint64_t number, uint64_t size, bool is_filled, lw_error *);
 /* With `lock` held: it has become the tail. */
 void lw_keeper_successor_taken(lw_wal *);
 /* A part of a header may have been stored in it: it has to be wiped before it is tried again. */

@@ -228,7 +228,7 @@ static int recover_for_writing(lw_wal *wal, lw_error *error)
     if (status == LW_OK)
         status = adopt(wal, &found, error);
     if (status == LW_OK && wal->tail == NULL) {
-        status = lw_keeper_map_successor(wal, found.successor, wal->options.segment_bytes, error);
+        status = lw_keeper_map_successor(wal, found.successor, wal->options.segment_bytes, found.successor_is_filled, error);
         if (status == LW_OK)
             status = lw_rotate(wal, error);
         if (status == LW_OK)

@@ -40,6 +40,7 @@ int lw_recovery_make(lw_fs *fs, lw_file *lock_file, uint64_t size, lw_recovered 
     if (found->successor == 0) {
         lw_making making = {.size = size};
         status = lw_prepare_make(fs, 1, &making, error);
+        found->successor_is_filled = status == LW_OK;
         if (status == LW_OK)
             status = lw_prepare_name(fs, 1, 1, error);
     } else {

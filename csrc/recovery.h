@@ -23,6 +23,7 @@ typedef struct lw_recovered {
     uint64_t cut_batches;
     uint64_t walked_bytes;
     uint64_t successor; /* number of a prepared successor, or 0 */
+    bool successor_is_filled; /* all its blocks were written by lw_recovery_make */
     uint64_t *leftovers; /* numbers of segments that nothing needs, ascending */
     size_t leftover_count;
     uint64_t *spares;

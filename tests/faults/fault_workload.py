@@ -209,7 +209,7 @@ class Run:
         assert not isinstance(error, CorruptionError)
         assert error.errno == self.fault.errno
         if isinstance(error, SyncFailedError):
-            assert call in ("fdatasync", "fsync")
+            assert call in ("fdatasync", "fsync", "pwrite_nothing")
         else:
             assert isinstance(error, DiskFullError) == (reason in ("ENOSPC", "EDQUOT"))
 

@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #define CALLS(CALL)                                                                                                        \
-    CALL(mkdir) CALL(faccessat) CALL(openat) CALL(close) CALL(fstat) CALL(pread) CALL(pwrite)                   \
+    CALL(mkdir) CALL(faccessat) CALL(openat) CALL(close) CALL(fstat) CALL(pread) CALL(pwrite) CALL(pwrite_nothing)                   \
     CALL(posix_fallocate) CALL(fallocate) CALL(ftruncate) CALL(mmap) CALL(fdatasync) CALL(fsync) CALL(flock) CALL(renameat2)               \
     CALL(renameat) CALL(unlinkat) CALL(fdopendir) CALL(readdir)
 
@@ -382,6 +382,10 @@ ssize_t pread(int descriptor, void *to, size_t size, off_t offset)
 ssize_t pwrite(int descriptor, const void *from, size_t size, off_t offset)
 {
     REAL(pwrite);
+    if (size == 0) { /* what follows on a sync, to see whether the file system still writes */
+        FAIL_IF_CHOSEN(pwrite_nothing, is_ours(descriptor), -1);
+        return real(descriptor, from, size, offset);
+    }
     ssize_t part = is_ours(descriptor) ? part_of(CALL_pwrite, size) : (ssize_t)size;
     return part < 0 ? -1 : real(descriptor, from, (size_t)part, offset);
 }

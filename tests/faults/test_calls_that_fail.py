@@ -19,6 +19,7 @@ ERRORS = {
     "fstat": "EIO",
     "pread": "EIO EINTR",
     "pwrite": "EIO ENOSPC EDQUOT EINTR",
+    "pwrite_nothing": "EIO EINTR",
     "posix_fallocate": "EIO ENOSPC EDQUOT EINTR EOPNOTSUPP",
     "fallocate": "EIO ENOSPC EDQUOT EINTR EOPNOTSUPP",
     "mmap": "ENOMEM ENFILE",
