@@ -83,6 +83,8 @@ static void mend(int number, siginfo_t *info, void *context)
     (void)number;
     (void)context;
     look(info);
+    if (info->si_code <= 0) /* sent, so si_addr is no address; the touch is repeated, and comes by itself */
+        return;
     void *page = (void *)((uintptr_t)info->si_addr & ~(uintptr_t)(page_size() - 1));
     if (mmap(page, page_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_ANONYMOUS, -1, 0) == MAP_FAILED)
         _exit(NOT_MINE);
