@@ -451,13 +451,18 @@ static int fail_written(const writing *w, int failed, const char *what, lw_error
     return lw_fail_errno(error, failed, name, what);
 }
 
+static lw_position end_of_tail(const lw_wal *wal)
+{
+    return (lw_position){wal->tail->identity.number, wal->tail->end};
+}
+
 static int write_frames(lw_wal *wal, const plan *p, uint64_t size, writing *w, lw_error *error)
 {
     *w = (writing){.plan = p, .fs = wal->fs, .tail = wal->tail, .needs_epoch = wal->needs_epoch && LW_STEP(EPOCH),
                    .clears_mark = wal->mark_is_valid, .offset = wal->tail->end, .chain = wal->tail->chain,
                    .written = wal->tail->end};
     (void)pthread_mutex_lock(&wal->lock);
-    w->watermark = LW_STEP(WATERMARK_IS_DURABLE) ? wal->durable : (lw_position){wal->tail->identity.number, wal->tail->end};
+    w->watermark = LW_STEP(WATERMARK_IS_DURABLE) ? wal->durable : end_of_tail(wal);
     bool sync_running = wal->sync_running;
     bool all_synced = wal->durable_ticket == wal->accepted_ticket;
     (void)pthread_mutex_unlock(&wal->lock);
@@ -523,6 +528,13 @@ static void publish_entries(lw_wal *wal, const plan *p, const writing *w)
     wal->stats.entries += p->count;
 }
 
+static void publish_end(lw_wal *wal, const writing *w)
+{
+    wal->tail->end = w->offset;
+    wal->tail->chain = w->chain;
+    wal->stored_watermark = w->watermark;
+}
+
 static void publish(lw_wal *wal, const plan *p, const writing *w, uint64_t ticket)
 {
     if (p->control != 0)
@@ -532,8 +544,7 @@ static void publish(lw_wal *wal, const plan *p, const writing *w, uint64_t ticke
         wal->state.has_hard_state = true;
         wal->state.hard_state = *p->hard_state;
     }
-    wal->tail->end = w->offset;
-    wal->tail->chain = w->chain;
+    publish_end(wal, w);
     wal->tail_is_spent = leaves_tail_spent(wal->tail, p);
     wal->stats.batches++;
     if (wal->accepted_ticket == wal->durable_ticket || wal->first_unsynced_ns == 0)
@@ -615,4 +626,26 @@ int lw_accept(lw_wal *wal, const lw_batch *batch, uint64_t ticket, uint64_t *seg
     publish(wal, &p, &w, ticket);
     (void)pthread_mutex_unlock(&wal->lock);
     return LW_OK;
+}
+
+bool lw_accept_commit_alone(lw_wal *wal)
+{
+    plan p = {.next = wal->state.bounds.next};
+    writing w = {.plan = &p, .fs = wal->fs, .tail = wal->tail, .needs_epoch = wal->needs_epoch && LW_STEP(EPOCH),
+                 .offset = wal->tail->end, .chain = wal->tail->chain};
+    bool has_room = !wal->tail->is_sparse && fits(wal->tail, &p, size_of(&p, w.needs_epoch));
+    if (!has_room || wal->mark_is_valid)
+        return false;
+    if (w.needs_epoch && wal->fs->random(wal->fs, w.epoch, sizeof w.epoch) != 0)
+        return false;
+    (void)pthread_mutex_lock(&wal->lock);
+    w.watermark = LW_STEP(IDLE_WATERMARK_IS_DURABLE) ? wal->durable : end_of_tail(wal);
+    (void)pthread_mutex_unlock(&wal->lock);
+    if (lw_guarded(write_run, &w))
+        return false;
+    wal->needs_epoch = false;
+    (void)pthread_mutex_lock(&wal->lock);
+    publish_end(wal, &w);
+    (void)pthread_mutex_unlock(&wal->lock);
+    return true;
 }

@@ -109,7 +109,8 @@ static int judge_tail_end(lw_judge *j, lw_segment *tail, uint64_t mark_next)
     if (LW_STEP(WATERMARK_CHECK) && (look.contradicted || lw_position_before(end, found->watermark)))
         return fail_torn_below_watermark(j, tail, known_next, look.lowest_index);
     found->cut_bytes = look.frames_end - tail->end;
-    found->cut_batches = look.commits;
+    found->cut_batches = look.holds_work ? look.commits : 0;
+    found->cut_holds_work = look.holds_work;
     if (found->successor == 0 || !LW_STEP(LOOK_INTO_SUCCESSOR))
         return LW_OK;
     return lw_judge_successor(j, found->successor, end, found->state.bounds.next);
@@ -135,6 +136,8 @@ static int walk_tail(lw_judge *j, lw_segment *tail, uint64_t mark_next)
         lw_durable_index durable = {.segment = tail, .watermark = walk.watermark, .index = j->header.state.bounds.next - 1};
         found->state = walk.state;
         found->watermark = walk.watermark;
+        found->watermark_is_stored =
+            walk.last_stored.segment == tail->identity.number && walk.last_stored.offset >= walk.work_end;
         found->walked_bytes = tail->end - LW_FRAMES_OFFSET;
         if (lw_guarded(lw_durable_index_run, &durable))
             return fail_look(j, tail);

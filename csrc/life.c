@@ -196,6 +196,8 @@ static int adopt(lw_wal *wal, lw_recovered *found, lw_error *error)
     wal->segments = found->segments;
     wal->tail = found->segments.count > 0 ? lw_recovered_tail(found) : NULL;
     wal->durable = found->watermark;
+    if (found->closed_cleanly || found->watermark_is_stored)
+        wal->stored_watermark = found->watermark;
     wal->durable_index = found->durable_index;
     wal->durable_floor = wal->options.read_only ? found->durable_floor : found->state.bounds.first - 1;
     wal->mark_is_valid = found->closed_cleanly;
@@ -205,7 +207,7 @@ static int adopt(lw_wal *wal, lw_recovered *found, lw_error *error)
         wal->tail_began_ns = lw_now_ns();
     }
     wal->stats.recovered_entries = found->state.bounds.next - found->state.bounds.first;
-    wal->stats.cut_bytes = found->cut_bytes;
+    wal->stats.cut_bytes = found->cut_holds_work ? found->cut_bytes : 0;
     wal->stats.cut_batches = found->cut_batches;
     wal->stats.walked_bytes = found->walked_bytes;
     wal->stats.removal_failures = found->removal_failures;

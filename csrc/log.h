@@ -82,6 +82,7 @@ struct lw_wal {
 
     /* lock: what is durable */
     lw_position durable;
+    lw_position stored_watermark; /* the highest in the tail that covers a part of it; 0, 0: none does */
     uint64_t durable_ticket;
     uint64_t durable_index;
     uint64_t durable_floor; /* first - 1, as far as that is durable: what a purge that is only accepted raised does not count */
@@ -95,6 +96,8 @@ struct lw_wal {
     uint64_t failed_segment; /* whose sync it was */
     uint64_t wanted_ticket; /* the thread is to sync up to here */
     uint64_t first_unsynced_ns; /* when the oldest accepted write that is not durable came */
+    bool awaits_idle;       /* the sync thread wakes at idle_at_ns, and then looks whether a COMMIT alone is due */
+    uint64_t idle_at_ns;
 
     /* lock: files */
     lw_segment *successor;    /* mapped, named, and without a header; NULL: not ready yet */

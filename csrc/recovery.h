@@ -19,7 +19,9 @@ typedef struct lw_recovered {
     uint64_t durable_index; /* what the log itself proves */
     uint64_t durable_floor; /* first - 1, as far as the log itself proves that */
     bool closed_cleanly;    /* the tail's close mark describes its end */
+    bool watermark_is_stored; /* nothing lies behind the watermark that a COMMIT in the tail stores, but that COMMIT */
     uint64_t cut_bytes;     /* torn: to be zeroed, from the tail's end */
+    bool cut_holds_work;    /* frames that a caller's write was made of were recognised there */
     uint64_t cut_batches;
     uint64_t walked_bytes;
     uint64_t successor; /* number of a prepared successor, or 0 */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "error.h"
+#include "idle.h"
 #include "keeper.h"
 #include "queue.h"
 #include "step.h"
@@ -59,6 +60,7 @@ static void finish_sync(lw_wal *wal, lw_segment *segment, lw_position position, 
         wal->first_unsynced_ns =
             wal->accepted_ticket > wal->durable_ticket && wal->options.sync_interval_ms > 0 ? started_ns : 0;
         lw_keeper_notice_durable(wal);
+        lw_idle_notice_durable(wal);
     }
     lw_show_positions(wal);
     lw_announce(wal);
@@ -294,6 +296,7 @@ static void adopt_tail(lw_wal *wal, lw_segment *segment, const lw_page *footer)
         file = seal_in_memory(old, footer);
     lw_segment_list_append(&wal->segments, segment);
     wal->tail = segment;
+    wal->stored_watermark = (lw_position){0}; /* none of its own: the header's lies in the segment before */
     wal->tail_is_spent = false;
     wal->rotation_bytes = 0;
     lw_keeper_successor_taken(wal);
@@ -380,12 +383,20 @@ static bool interval_is_over(const lw_wal *wal, uint64_t *deadline_ns)
     return lw_now_ns() >= *deadline_ns;
 }
 
+/* The earlier of two deadlines, of which 0 is none. */
+static uint64_t earlier(uint64_t a_ns, uint64_t b_ns)
+{
+    return a_ns == 0 || (b_ns != 0 && b_ns < a_ns) ? b_ns : a_ns;
+}
+
 void *lw_syncer_main(void *argument)
 {
     lw_wal *wal = argument;
     (void)pthread_mutex_lock(&wal->lock);
+    lw_idle_begin(wal);
     while (!wal->stopping) {
         uint64_t deadline_ns;
+        lw_idle_look(wal); /* first, since it lets go of the lock */
         bool over = interval_is_over(wal, &deadline_ns);
         bool wanted = wal->wanted_ticket > wal->durable_ticket && wal->accepted_ticket > wal->durable_ticket;
         if (wal->queue_first != NULL && !lw_waits_for_successor(wal)) {
@@ -393,7 +404,8 @@ void *lw_syncer_main(void *argument)
             lw_drain_queue(wal);
             (void)pthread_mutex_lock(&wal->lock);
         } else if (wal->failed || !(wanted || over)) {
-            lw_cond_wait_until(&wal->syncer_work, &wal->lock, wal->failed ? 0 : deadline_ns);
+            uint64_t idle_ns = wal->awaits_idle ? wal->idle_at_ns : 0;
+            lw_cond_wait_until(&wal->syncer_work, &wal->lock, wal->failed ? 0 : earlier(deadline_ns, idle_ns));
         } else if (wal->sync_running) {
             wait_for_turn(wal);
         } else {

@@ -144,8 +144,11 @@ static void apply(lw_walk *walk, const batch *current, const lw_commit *commit, 
     }
     if (lw_position_before(walk->watermark, commit->watermark))
         walk->watermark = commit->watermark;
+    walk->last_stored = commit->watermark;
     segment->end = batch_end;
     segment->chain = chain;
+    if (current->stage > AFTER_EPOCH)
+        walk->work_end = batch_end;
 }
 
 /* Reads one batch from *offset; false where it is not whole. */
@@ -208,6 +211,14 @@ void lw_durable_index_run(void *argument)
     }
 }
 
+/* A COMMIT alone, which may have an EPOCH before it, begins where the last batch ends. */
+static bool may_be_commit_alone(const lw_look_ahead *look, lw_frame_type type, uint64_t offset)
+{
+    if (type == LW_COMMIT_FRAME)
+        return offset == look->from || offset == look->from + LW_EPOCH_FRAME_SIZE;
+    return type == LW_EPOCH_FRAME && offset == look->from;
+}
+
 static void look_at_commit(lw_look_ahead *look, uint64_t offset)
 {
     const lw_segment *segment = look->segment;
@@ -215,6 +226,7 @@ static void look_at_commit(lw_look_ahead *look, uint64_t offset)
     if (!lw_commit_decode(&commit, &segment->identity, offset, segment->base + offset + LW_FRAME_HEADER_SIZE))
         return;
     look->commits++;
+    look->holds_work |= !may_be_commit_alone(look, LW_COMMIT_FRAME, offset);
     if (offset + LW_COMMIT_FRAME_SIZE > look->frames_end)
         look->frames_end = offset + LW_COMMIT_FRAME_SIZE;
     if (!lw_position_before(look->end, commit.watermark))
@@ -256,6 +268,7 @@ static void look_at_frame(lw_look_ahead *look, uint64_t offset, uint64_t limit)
         return;
     if (offset + lw_frame_size(frame.size) > look->frames_end)
         look->frames_end = offset + lw_frame_size(frame.size);
+    look->holds_work |= !may_be_commit_alone(look, frame.type, offset);
     if ((frame.type == LW_ENTRY_FRAME || frame.type == LW_TRUNCATE_FRAME) && frame.index < look->lowest_index)
         look->lowest_index = frame.index;
 }

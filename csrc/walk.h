@@ -11,6 +11,8 @@ typedef struct lw_walk {
     lw_segment *segment; /* gets end, chain, offset index */
     lw_state state;      /* in: before the first frame; out: after the last whole batch */
     lw_position watermark; /* the highest seen so far; the caller starts it with the header's and the close mark's */
+    lw_position last_stored; /* out: the watermark of the last COMMIT; 0, 0: there is none */
+    uint64_t work_end; /* out: behind the last batch that is more than a COMMIT alone; 0: there is none */
     bool out_of_memory;
 } lw_walk;
 
@@ -25,6 +27,7 @@ typedef struct lw_look_ahead {
     uint64_t known_next; /* the highest next index that such a COMMIT knew */
     uint64_t frames_end; /* behind the last frame or COMMIT recognised; `from` if there is none */
     uint64_t commits;
+    bool holds_work; /* something recognised there is more than a COMMIT alone, which no caller waits for */
     uint64_t lowest_index; /* that an ENTRY or TRUNCATE frame recognised has; 2^64-1: none has */
 } lw_look_ahead;
 

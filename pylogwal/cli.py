@@ -198,7 +198,7 @@ def _print_facts(facts: dict[str, Any]) -> None:
         "recovery": "would cut nothing"
         if not recovery["cut_bytes"]
         else "would cut {cut_bytes:,} bytes ({cut_batches} whole batches) behind the last entry: "
-        "written, never acknowledged".format(**recovery),
+        "nothing in the log says that any of it was durable".format(**recovery),
     }
     for name, text in rows.items():
         print(f"{name:<12}{text}")

@@ -100,7 +100,9 @@ class Stats:
     recovery_ms: milliseconds that this open took to judge and recover the directory, or to make a
         new log, whose first segment is written whole.
     recovered_entries: entries in the log right after open.
-    cut_bytes: bytes of a torn tail that this open cut off: batches that were never acknowledged.
+    cut_bytes: bytes of a torn tail that this open cut off: batches of which nothing in the log says
+        that they were durable (docs/durability.md, "Torn, or damaged?"). 0 where only a COMMIT
+        without entries, which an idle log stores, was torn.
     cut_batches: torn-off batches recognised in those bytes.
     """
 

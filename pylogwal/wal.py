@@ -138,8 +138,8 @@ class Wal:
         )
         if stats.cut_bytes and not self._read_only:
             logger.warning(
-                "%s: cut a torn tail of %d bytes (%d whole commits in it) after entry %d; none of "
-                "it was acknowledged",
+                "%s: cut a torn tail of %d bytes (%d whole batches in it) after entry %d; nothing "
+                "in the log says that any of it was durable",
                 self.path,
                 stats.cut_bytes,
                 stats.cut_batches,

@@ -22,6 +22,14 @@ static void note_known(void)
     known_writes = s.model.writes;
 }
 
+/* Where a COMMIT alone has no room it is left out. */
+static bool idle_commit_is_there(void)
+{
+    lw_segment_info rows[64];
+    size_t count = lw_wal_segments(s.wal, 0, rows, 64);
+    return count > 0 && count <= 64 && rows[count - 1].number == known_segment && rows[count - 1].end > known_end;
+}
+
 /* Opened, some writes refused, and closed again. False where the close did not make all durable. */
 static bool refused_life(void)
 {
@@ -37,9 +45,15 @@ static bool refused_life(void)
     return closed;
 }
 
+/* What comes before the damage. */
+typedef struct ending {
+    bool closes;
+    bool idles; /* is killed, when it has written nothing for long enough for a COMMIT alone */
+} ending;
+
 static void *life(void *argument)
 {
-    bool *closes = argument;
+    ending *e = argument;
     if (sim_chance(50)) {
         (void)session_open();
         random_steps(sim_below(30));
@@ -47,15 +61,21 @@ static void *life(void *argument)
     }
     (void)session_open();
     random_steps(1 + sim_below(40));
-    if (*closes) {
+    if (e->closes) {
         (void)session_close();
         if (sim_chance(30))
-            *closes = refused_life();
+            e->closes = refused_life();
         return NULL;
     }
     (void)step_append(1);
     (void)step_wait();
     note_known();
+    if (e->idles) {
+        step_idle();
+        e->idles = idle_commit_is_there();
+    }
+    if (e->idles)
+        return NULL;
     (void)step_with_hard_state(1, sim_below(100));
     (void)step_wait(); /* its COMMIT knows of the write before */
     return NULL;
@@ -164,19 +184,19 @@ void damage_history(uint64_t seed)
     sim_restless(0);
     s.options.spare_segments = (uint32_t)sim_below(3);
     const bool wanted = sim_chance(50);
-    bool closes = wanted;
-    if (sim_run(life, &closes) == SIM_STUCK)
+    ending e = {.closes = wanted, .idles = !wanted && sim_chance(50)};
+    if (sim_run(life, &e) == SIM_STUCK)
         fail("nothing moves any more");
-    if (closes != wanted) { /* what is known to be durable is not known here */
+    if (e.closes != wanted) { /* what is known to be durable is not known here */
         session_crash(true, DISK_NOTHING);
         return;
     }
-    if (closes) {
+    if (e.closes) {
         known_segment = UINT64_MAX;
         known_end = UINT64_MAX;
         known_writes = s.model.writes;
     }
-    session_crash(true, DISK_NOTHING);
+    session_crash(!e.idles, DISK_NOTHING);
     if (!damage())
         return;
     if (sim_run(look, NULL) == SIM_STUCK)

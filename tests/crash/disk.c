@@ -78,6 +78,7 @@ static int failing_with;
 static unsigned failing_again;
 static bool sync_failed;
 static bool any_failed;
+static bool sync_runs;
 
 /* ---- names ---- */
 
@@ -209,7 +210,7 @@ void disk_clear(void)
     }
     live_names.count = hard_names.count = change_count = 0;
     directory_locked = false;
-    sync_failed = any_failed = false;
+    sync_failed = any_failed = sync_runs = false;
     failing = 0;
 }
 
@@ -345,6 +346,11 @@ void disk_fail_again(unsigned percent)
 bool disk_sync_failed(void)
 {
     return sync_failed;
+}
+
+bool disk_sync_runs(void)
+{
+    return sync_runs;
 }
 
 bool disk_failed(void)
@@ -601,9 +607,11 @@ static int double_sync(lw_fs *fs, lw_file *opened)
     for (uint64_t sector = 0; sector < sectors; sector++)
         covered[sector] = file->dirty[sector].high > 0;
     memset(file->hardened, 0, sizeof file->hardened);
+    sync_runs = true;
     int failed = begin(DISK_SYNC);
     if (sim_chance(50))
         sim_yield();
+    sync_runs = false;
     if (failed) {
         sync_failed = sync_failed || log_relies_on(file);
         fail_sync(file);
@@ -851,7 +859,7 @@ static void forget_programs(void)
     directory_locked = false;
     free_pages = UINT64_MAX;
     failing = 0;
-    sync_failed = any_failed = false;
+    sync_failed = any_failed = sync_runs = false;
 }
 
 void disk_kill(void)

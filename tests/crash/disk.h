@@ -50,6 +50,7 @@ void disk_fail(unsigned operations, unsigned nth, int error);
 void disk_fail_again(unsigned percent);
 /* True after a sync of what the log relies on was made to fail, until the next kill or power cut. */
 bool disk_sync_failed(void);
+bool disk_sync_runs(void); /* some thread is in one */
 bool disk_failed(void); /* any operation, likewise */
 /* How often, in percent of operations, something is written back unasked. */
 void disk_eager(unsigned percent);

@@ -87,6 +87,8 @@ static void random_step(void)
         step_read_beside();
     else if (draw < 95)
         step_check();
+    else if (draw < 97)
+        step_idle();
     else
         for (uint64_t i = sim_below(8); i > 0; i--)
             sim_yield();

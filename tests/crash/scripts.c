@@ -330,6 +330,31 @@ static void body_interval(void)
 }
 
 /* LOCK removed under a writer; LOCK locked by a writer that knows of nothing else. */
+static void body_idle(void)
+{
+    (void)step_append(1);
+    (void)step_wait();
+    step_idle();
+    step_read_beside();
+    (void)step_append(1);
+    step_idle();
+    (void)step_append(1);
+    (void)step_wait();
+}
+
+/* Written while a sync runs, and synced by nobody: the COMMIT alone knows only of what the sync covered. */
+static void body_idle_ahead(void)
+{
+    for (int round = 0; round < 6; round++) {
+        (void)step_append(1);
+        step_wait_aside();
+        for (int patience = 100; patience > 0 && !disk_sync_runs(); patience--)
+            sim_yield();
+        (void)step_persist_sized(s.model.now.next, s.term, 1, 1200);
+        step_idle();
+    }
+}
+
 static void body_second_writer(void)
 {
     (void)step_append(1);
@@ -587,6 +612,9 @@ static const script scripts[] = {
     {.name = "recycling-after-reopening", .body = body_recycle_reopened, .spares = 2},
     {.name = "a-reader-beside", .body = body_reader, .spares = 1},
     {.name = "an-interval", .body = body_interval, .spares = 1},
+    {.name = "idle", .body = body_idle, .spares = 1},
+    {.name = "idle-with-something-not-durable", .body = body_idle_ahead, .spares = 1},
+    {.name = "idle-after-a-kill", .before = before_killed, .body = body_idle, .spares = 1},
     {.name = "a-second-writer", .body = body_second_writer, .spares = 1},
     {.name = "the-same-bytes-behind-a-cut", .before = before_torn, .body = body_sent_again, .spares = 1},
     {.name = "the-same-bytes-behind-two-cuts", .before = before_torn_twice, .body = body_sent_again, .spares = 1},

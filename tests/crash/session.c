@@ -477,6 +477,13 @@ void step_sync_aside(void)
     lw_wal_arm(s.wal, -2, s.ticket, 1);
 }
 
+void step_idle(void)
+{
+    static const struct timespec pause = {0, 250 * 1000000};
+    tell("idle");
+    (void)sim_sleep(&pause);
+}
+
 int step_wait_durable(uint64_t index)
 {
     lw_error error;

@@ -60,6 +60,7 @@ int step_reset(void);
 int step_wait(void);       /* for the last write */
 void step_wait_aside(void); /* the same, in a thread of its own */
 void step_sync_aside(void); /* the core's own thread is asked to */
+void step_idle(void);      /* nothing is written for long enough for a COMMIT alone */
 int step_wait_durable(uint64_t index);
 void step_check(void);     /* reads everything */
 void step_read_beside(void); /* a read-only handle, in a thread of its own */
