@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from decoder import COMMIT, EPOCH, Batch, Position, Segment, decode_segment, read_log_id
+from decoder import COMMIT, EPOCH, Batch, Position, read_tail
 from processes import PATIENCE_S, Child, needs_proc, run_python
 from stores import SEGMENT_BYTES, run
 
@@ -20,21 +20,8 @@ IDLE_S = 0.1
 COMMIT_SIZE, EPOCH_SIZE = 80, 56
 
 
-def tail_of(path: Path) -> Segment:
-    """The newest segment that has a header, as it stands in its file."""
-    log_id = read_log_id((path / "LOCK").read_bytes())
-    assert log_id is not None
-    files = sorted(path.glob("*.wal"), reverse=True)
-    newest = next(file for file in files if any(file.read_bytes()[:8]))
-    return decode_segment(newest.read_bytes(), log_id, int(newest.stem, 16))
-
-
-def is_alone(batch: Batch) -> bool:
-    return tuple(frame.type for frame in batch.frames) in ((COMMIT,), (EPOCH, COMMIT))
-
-
 def alone(path: Path) -> list[Batch]:
-    return [batch for batch in tail_of(path).batches if is_alone(batch)]
+    return [batch for batch in read_tail(path).batches if batch.is_commit_alone]
 
 
 def copy_beside_writer(path: Path, copy: Path) -> None:
@@ -64,7 +51,7 @@ def test_it_stores_what_is_durable_once_in_each_idle_period(tmp_path: Path, mode
         for period in range(1, 4):
             wal.persist_entries(run(period, period))
             wal.flush()
-            end = tail_of(path).batches[-1].end
+            end = read_tail(path).batches[-1].end
             until(lambda: len(alone(path)) == period)  # noqa: B023
             idle()
             found = alone(path)
@@ -153,7 +140,7 @@ def killed_after_idling(path: Path, mode: str = "batch") -> None:
 def test_damage_to_what_was_durable_before_a_kill_is_corruption(tmp_path: Path, mode: str) -> None:
     path, copy = tmp_path / "log", tmp_path / "copy"
     killed_after_idling(path, mode)
-    batch = tail_of(path).batches[-2]
+    batch = read_tail(path).batches[-2]
     assert batch.frames[0].index == 20
     for offset in range(batch.start, batch.end, 7):
         shutil.copytree(path, copy)
@@ -182,7 +169,7 @@ def test_after_an_unclean_stop_an_epoch_comes_first_and_restarts_add_nothing(
         until(lambda: len(alone(path)) == 1)  # noqa: B023
         idle()
         assert [frame.type for frame in alone(path)[0].frames] == [EPOCH, COMMIT]
-        ends.append(tail_of(path).batches[-1].end)
+        ends.append(read_tail(path).batches[-1].end)
         copied = tmp_path / f"killed-{len(ends)}"
         copy_beside_writer(path, copied)
         wal.close()
@@ -232,12 +219,12 @@ def test_it_takes_nothing_from_what_a_purge_is_kept_and_starts_no_rotation(tmp_p
         size = SEGMENT_BYTES - 8192 - 4096 - 4096 - 4 - (EPOCH_SIZE + 40 + COMMIT_SIZE) - 40
         wal.persist_entries(run(1, 1, payload=bytes(size)))
         wal.flush()
-        end = tail_of(path).batches[-1].end
+        end = read_tail(path).batches[-1].end
         idle()
         assert not alone(path)
-        assert tail_of(path).number == 1
+        assert read_tail(path).number == 1
         wal.purge(LogId(1, 1))
-        assert tail_of(path).batches[-1].start == end
+        assert read_tail(path).batches[-1].start == end
         assert len(list(path.glob("*.wal"))) == 1
 
 
@@ -247,7 +234,7 @@ def test_a_writer_that_goes_on_covers_it_by_its_own_sync(tmp_path: Path) -> None
         for index in range(1, 4):
             wal.persist_entries(run(index, index))
             until(lambda: len(alone(path)) == index)  # noqa: B023
-        last = tail_of(path).batches[-1]
+        last = read_tail(path).batches[-1]
         wal.persist_entries(run(4, 4))
         until(lambda: len(alone(path)) == 4)
         assert alone(path)[-1].commit.commit.watermark.offset > last.end

@@ -15,7 +15,8 @@ from faults import Fault, Shim
 from pylogwal import SyncFailedError, Wal
 from stores import run
 sys.path.insert(0, str(Path(sys.argv[2])))
-from test_idle_commit import alone, idle, tail_of, until
+from decoder import read_tail
+from test_idle_commit import alone, idle, until
 
 path, shim = Path(sys.argv[1]), Shim()
 shim.watch(path)
@@ -28,7 +29,7 @@ WRITTEN_DURING_A_SYNC = (
 wal = Wal(path, durability="manual")
 with shim.held(NAME):
     wal.persist_entries(run(1, 1))
-    durable_end = tail_of(path).batches[-1].end
+    durable_end = read_tail(path).batches[-1].end
     wal.core.arm(wal.core.fast_submit([]), True, -1)  # the sync thread is to sync
     shim.wait_held()
     wal.persist_entries(run(2, 2))  # its COMMIT cannot know of what this sync covers

@@ -188,6 +188,11 @@ class Batch:
     def end(self) -> int:
         return self.commit.end
 
+    @property
+    def is_commit_alone(self) -> bool:
+        """What an idle log appends; after an open for writing behind an EPOCH."""
+        return tuple(frame.type for frame in self.frames) in ((COMMIT,), (EPOCH, COMMIT))
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -613,6 +618,15 @@ def read_log_id(data: bytes) -> bytes | None:
     if _integer(data, 8, 4) != 1:
         raise NewerVersionError(f"LOCK of version {_integer(data, 8, 4)}")
     return data[16:32]
+
+
+def read_tail(directory: Path) -> Segment:
+    """The newest segment that has a header, as it stands in its file."""
+    log_id = read_log_id((directory / "LOCK").read_bytes())
+    assert log_id is not None
+    files = sorted(directory.glob("*.wal"), reverse=True)
+    newest = next(file for file in files if any(file.read_bytes()[:8]))
+    return decode_segment(newest.read_bytes(), log_id, int(newest.stem, 16))
 
 
 def read_log(directory: Path) -> Log:
