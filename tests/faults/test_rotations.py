@@ -38,7 +38,7 @@ def until(holds):
 def fill_segments(wal, count):
     while wal.stats().segments < count:
         index = wal.last_index() + 1
-        wal.persist_entries(run(index, index, payload=bytes(50_000)))
+        wal.persist_entries(run(index, index, payload=bytes(40_000)))
 
 
 def fill(wal):
@@ -251,7 +251,7 @@ purge.start()
 until(lambda: shim.seen()["unlinkat"] > before)
 segment = wal.core.segments()[-1].number
 while wal.core.segments()[-1].number < segment + 20:
-    wal.persist_entries(run(wal.last_index() + 1, wal.last_index() + 1, payload=bytes(50_000)))
+    wal.persist_entries(run(wal.last_index() + 1, wal.last_index() + 1, payload=bytes(40_000)))
 assert purge.is_alive(), "the purge was over before twenty rotations"
 purge.join(PATIENCE_S)
 assert not purge.is_alive()
@@ -311,6 +311,49 @@ with Wal(path, segment_bytes=65536) as again:
     assert again.stats().removal_failures == 0
 """
 ).replace("from faults import Shim", "from faults import Fault, Shim")
+
+
+RECYCLED = (
+    BEGIN
+    + """
+from faults import Fault
+from pylogwal import SyncFailedError
+
+
+async def main():
+    store = await pylogwal.open(path, segment_bytes=65536, spare_segments=1)
+    wal = store.wal
+    fill_segments(wal, 4)
+    until(lambda: wal.stats().spares == 1)
+    second, third = (segment.first_index for segment in wal.core.segments()[1:3])
+    with shim.unmapping_held():
+        wal.purge(LogId(second - 1, 1))
+        shim.wait_held()  # so the file thread makes no file when the successor is used
+        fill_segments(wal, 4)
+        purge = asyncio.ensure_future(store.purge(LogId(third - 1, 1)))
+        while wal.first_index() < third or wal.durable_index() < wal.last_index():
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.3)  # so the sync thread has no deadline of its own to wake for
+        last = wal.last_index()
+        queued = store.submit(run(last + 1, last + 1, payload=bytes(40_000)))
+        assert wal.stats().queue_bytes
+        renames, syncs = shim.seen()["renameat2"], shim.seen()["fsync"]
+        shim.choose(Fault("fsync", "EIO", False, syncs + 1))
+    await asyncio.wait_for(purge, PATIENCE_S)  # its record was durable, and the name is gone
+    told = await asyncio.wait_for(asyncio.gather(queued, return_exceptions=True), PATIENCE_S)
+    assert isinstance(told[0], SyncFailedError), told
+    assert (shim.seen()["renameat2"], shim.touched()) == (renames + 1, 1)
+    for refused in (store.persist_entries(run(last + 1, last + 1)), store.aclose()):
+        try:
+            await refused
+        except SyncFailedError:
+            continue
+        raise AssertionError("it went on")
+
+
+asyncio.run(main())
+"""
+)
 
 
 def outcome(shim: Path, tmp_path: Path, program: str, *arguments: object) -> str:
@@ -385,3 +428,9 @@ def test_a_purged_file_that_cannot_be_removed_is_told_once(shim: Path, tmp_path:
 
 def test_appends_go_on_while_a_purge_removes_its_files(shim: Path, tmp_path: Path) -> None:
     outcome(shim, tmp_path, AFTER_A_PURGE)
+
+
+def test_a_recycled_file_whose_new_name_is_not_durable_fails_the_log(
+    shim: Path, tmp_path: Path
+) -> None:
+    outcome(shim, tmp_path, RECYCLED)
