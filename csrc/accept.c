@@ -628,13 +628,21 @@ int lw_accept(lw_wal *wal, const lw_batch *batch, uint64_t ticket, uint64_t *seg
     return LW_OK;
 }
 
+/* Nobody asked for a COMMIT alone, so it does not rely on the guard where that can be seen: whoever cut the file short may have put
+ * a handler of SIGBUS over ours. */
+static bool file_is_whole(const lw_wal *wal)
+{
+    uint64_t size;
+    return wal->fs->size(wal->fs, wal->tail->file, &size) == 0 && size >= wal->tail->size;
+}
+
 bool lw_accept_commit_alone(lw_wal *wal)
 {
     plan p = {.next = wal->state.bounds.next};
     writing w = {.plan = &p, .fs = wal->fs, .tail = wal->tail, .needs_epoch = wal->needs_epoch && LW_STEP(EPOCH),
                  .offset = wal->tail->end, .chain = wal->tail->chain};
     bool has_room = !wal->tail->is_sparse && fits(wal->tail, &p, size_of(&p, w.needs_epoch));
-    if (!has_room || wal->mark_is_valid)
+    if (!has_room || wal->mark_is_valid || !file_is_whole(wal))
         return false;
     if (w.needs_epoch && wal->fs->random(wal->fs, w.epoch, sizeof w.epoch) != 0)
         return false;

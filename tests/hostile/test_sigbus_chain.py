@@ -25,7 +25,7 @@ on_linux = pytest.mark.skipif(
 )
 
 STEPS = '''
-import ctypes, faulthandler, os, signal, subprocess, sys, threading
+import ctypes, faulthandler, os, signal, subprocess, sys, threading, time
 from pathlib import Path
 import pylogwal
 from pylogwal import Entry
@@ -168,6 +168,12 @@ for step in sys.argv[3:]:
         os.kill(os.getpid(), signal.SIGBUS)
     elif what == "raise":
         signal.raise_signal(signal.SIGBUS)
+    elif what == "flush":
+        logs[-1][0].flush()
+    elif what == "cut":
+        os.truncate(logs[-1][1] / "0000000000000001.wal", 0)
+    elif what == "idle":
+        time.sleep(0.3)
     elif what == "nothing":
         pass
     elif what == "at-once":
@@ -442,6 +448,11 @@ def test_a_handler_that_sets_the_default_ends_the_process_by_it(steps: Steps) ->
         steps("install default", before, "foreign", status=KILLED)
     # Nothing is repeated where the signal was sent; the next one ends the process.
     assert steps("install default", "open", "raise", "own", "raise", status=KILLED) == ["WalError"]
+
+
+def test_an_idle_log_does_not_touch_a_file_that_was_cut(steps: Steps) -> None:
+    """Else the handler on top, which cannot recover, would end the process while it sleeps."""
+    steps("open", "flush", "install recover", "cut", "idle")
 
 
 def test_a_handler_that_ends_the_process_itself_does(steps: Steps) -> None:
