@@ -46,18 +46,18 @@ enum { FILL_SIZE = 4096 };
 
 struct lw_file {
     int descriptor;
-    bool is_filled; /* see posix_sync */
+    bool is_filled; /* see file_sync */
 };
 
-typedef struct posix_fs {
-    lw_fs operations; /* first: an lw_fs is a posix_fs */
+typedef struct directory_fs {
+    lw_fs operations; /* first: an lw_fs is a directory_fs */
     int directory;
     char *place; /* its absolute path when it was opened */
-} posix_fs;
+} directory_fs;
 
 static int directory_of(lw_fs *fs)
 {
-    return ((posix_fs *)fs)->directory;
+    return ((directory_fs *)fs)->directory;
 }
 
 /*
@@ -107,7 +107,7 @@ static void make_private(int descriptor)
         (void)fchmod(descriptor, status.st_mode & 0600);
 }
 
-static int posix_open(lw_fs *fs, const char *name, int flags, lw_file **out)
+static int file_open(lw_fs *fs, const char *name, int flags, lw_file **out)
 {
     /* O_NONBLOCK: a pipe under a segment's name must not hang who looks at it. */
     int system_flags = (flags & LW_OPEN_WRITE ? O_RDWR : O_RDONLY) | (flags & LW_OPEN_CREATE ? O_CREAT : 0) | O_NONBLOCK;
@@ -130,14 +130,14 @@ static int posix_open(lw_fs *fs, const char *name, int flags, lw_file **out)
     return 0;
 }
 
-static void posix_close(lw_fs *fs, lw_file *file)
+static void file_close(lw_fs *fs, lw_file *file)
 {
     (void)fs;
     (void)close(file->descriptor);
     free(file);
 }
 
-static int posix_size(lw_fs *fs, lw_file *file, uint64_t *size)
+static int file_size(lw_fs *fs, lw_file *file, uint64_t *size)
 {
     struct stat status;
     (void)fs;
@@ -149,7 +149,7 @@ static int posix_size(lw_fs *fs, lw_file *file, uint64_t *size)
     return 0;
 }
 
-static int posix_read(lw_fs *fs, lw_file *file, uint64_t offset, void *to, size_t size)
+static int file_read(lw_fs *fs, lw_file *file, uint64_t offset, void *to, size_t size)
 {
     (void)fs;
     for (uint8_t *at = to; size > 0;) {
@@ -165,7 +165,7 @@ static int posix_read(lw_fs *fs, lw_file *file, uint64_t offset, void *to, size_
     return 0;
 }
 
-static int posix_write(lw_fs *fs, lw_file *file, uint64_t offset, const void *from, size_t size)
+static int file_write(lw_fs *fs, lw_file *file, uint64_t offset, const void *from, size_t size)
 {
     (void)fs;
     for (const uint8_t *at = from; size > 0;) {
@@ -204,17 +204,17 @@ static void give_back(lw_file *file, uint64_t size)
     (void)ignored;
 }
 
-static int posix_allocate(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t size)
+static int file_allocate(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t size)
 {
     static const uint8_t zeros[FILL_SIZE];
     uint64_t before;
-    int failed = posix_size(fs, file, &before);
+    int failed = file_size(fs, file, &before);
     if (failed)
         return failed;
     failed = reserve_blocks(file, offset, size);
     for (uint64_t done = 0; done < size && !failed; done += FILL_SIZE) {
         size_t step = size - done < FILL_SIZE ? (size_t)(size - done) : FILL_SIZE;
-        failed = posix_write(fs, file, offset + done, zeros, step);
+        failed = file_write(fs, file, offset + done, zeros, step);
     }
     if (failed && before < offset + size)
         give_back(file, before);
@@ -285,11 +285,11 @@ static int reserve_mapped(int descriptor, uint64_t *offset, uint64_t end)
 }
 #endif
 
-static int posix_reserve(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t size)
+static int file_reserve(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t size)
 {
     uint64_t end = offset + size;
     uint64_t present = 0;
-    int failed = posix_size(fs, file, &present);
+    int failed = file_size(fs, file, &present);
     if (!failed && end <= present)
         failed = reserve_mapped(file->descriptor, &offset, end);
     if (failed || offset >= end)
@@ -300,7 +300,7 @@ static int posix_reserve(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t siz
     return failed;
 }
 #else
-static int posix_reserve(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t size)
+static int file_reserve(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t size)
 {
     (void)fs;
     (void)file;
@@ -310,7 +310,7 @@ static int posix_reserve(lw_fs *fs, lw_file *file, uint64_t offset, uint64_t siz
 }
 #endif
 
-static int posix_map(lw_fs *fs, lw_file *file, uint64_t size, bool writable, uint8_t **base)
+static int file_map(lw_fs *fs, lw_file *file, uint64_t size, bool writable, uint8_t **base)
 {
     (void)fs;
     void *mapped = mmap(NULL, (size_t)size, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, file->descriptor, 0);
@@ -323,13 +323,13 @@ static int posix_map(lw_fs *fs, lw_file *file, uint64_t size, bool writable, uin
     return 0;
 }
 
-static void posix_unmap(lw_fs *fs, uint8_t *base, uint64_t size)
+static void file_unmap(lw_fs *fs, uint8_t *base, uint64_t size)
 {
     (void)fs;
     (void)munmap(base, (size_t)size);
 }
 
-static void posix_will_read(lw_fs *fs, lw_file *file, uint64_t size)
+static void file_will_read(lw_fs *fs, lw_file *file, uint64_t size)
 {
     (void)fs;
 #if defined(POSIX_FADV_WILLNEED)
@@ -353,7 +353,7 @@ static int still_writes(lw_file *file)
     return 0;
 }
 
-static int posix_sync(lw_fs *fs, lw_file *file)
+static int file_sync(lw_fs *fs, lw_file *file)
 {
     (void)fs;
     for (;;) {
@@ -379,13 +379,13 @@ static int lock_descriptor(int descriptor)
     return 0;
 }
 
-static int posix_lock(lw_fs *fs, lw_file *file)
+static int file_lock(lw_fs *fs, lw_file *file)
 {
     (void)fs;
     return lock_descriptor(file->descriptor);
 }
 
-static void posix_unlock(lw_fs *fs, lw_file *file)
+static void file_unlock(lw_fs *fs, lw_file *file)
 {
     (void)fs;
     (void)flock(file->descriptor, LOCK_UN);
@@ -393,24 +393,24 @@ static void posix_unlock(lw_fs *fs, lw_file *file)
 
 /* The lock belongs to what was opened, which every copy of the descriptor shares. So the directory is opened once more, and no
  * child that was forked since it was opened first has a copy of that. */
-static int posix_lock_dir(lw_fs *fs)
+static int directory_lock(lw_fs *fs)
 {
-    posix_fs *posix = (posix_fs *)fs;
-    int again = open_at(posix->directory, ".", O_RDONLY | O_DIRECTORY);
+    directory_fs *own = (directory_fs *)fs;
+    int again = open_at(own->directory, ".", O_RDONLY | O_DIRECTORY);
     if (again < 0)
         return errno;
-    (void)close(posix->directory);
-    posix->directory = again;
+    (void)close(own->directory);
+    own->directory = again;
     int failed = lock_descriptor(again);
     return failed == 0 || failed == EWOULDBLOCK ? failed : EOPNOTSUPP; /* EBADF, ENOLCK on network file systems */
 }
 
-static void posix_unlock_dir(lw_fs *fs)
+static void directory_unlock(lw_fs *fs)
 {
     (void)flock(directory_of(fs), LOCK_UN);
 }
 
-static void posix_abandon(lw_fs *fs, lw_file *lock_file)
+static void directory_abandon(lw_fs *fs, lw_file *lock_file)
 {
     (void)close(directory_of(fs));
     (void)close(lock_file->descriptor);
@@ -444,7 +444,7 @@ static int sync_descriptor(int descriptor)
 #endif
 }
 
-static int posix_sync_dir(lw_fs *fs)
+static int directory_sync(lw_fs *fs)
 {
     return sync_descriptor(directory_of(fs));
 }
@@ -457,7 +457,7 @@ static int rename_checked(int directory, const char *from, const char *to)
     return renameat(directory, from, directory, to) == 0 ? 0 : errno;
 }
 
-static int posix_rename(lw_fs *fs, const char *from, const char *to)
+static int directory_rename(lw_fs *fs, const char *from, const char *to)
 {
     int directory = directory_of(fs);
 #if defined(__linux__) && defined(SYS_renameat2)
@@ -469,7 +469,7 @@ static int posix_rename(lw_fs *fs, const char *from, const char *to)
     return rename_checked(directory, from, to);
 }
 
-static int posix_remove(lw_fs *fs, const char *name)
+static int directory_remove(lw_fs *fs, const char *name)
 {
     return unlinkat(directory_of(fs), name, 0) == 0 ? 0 : errno;
 }
@@ -487,7 +487,7 @@ static int visit_all(DIR *directory, lw_list_visitor *visitor, void *argument)
     }
 }
 
-static int posix_list(lw_fs *fs, lw_list_visitor *visitor, void *argument)
+static int directory_list(lw_fs *fs, lw_list_visitor *visitor, void *argument)
 {
     int descriptor = open_at(directory_of(fs), ".", O_RDONLY | O_DIRECTORY);
     if (descriptor < 0)
@@ -503,7 +503,7 @@ static int posix_list(lw_fs *fs, lw_list_visitor *visitor, void *argument)
     return failed;
 }
 
-static int posix_random(lw_fs *fs, void *to, size_t size)
+static int fill_random(lw_fs *fs, void *to, size_t size)
 {
     (void)fs;
 #if defined(__linux__)
@@ -522,7 +522,7 @@ static int posix_random(lw_fs *fs, void *to, size_t size)
     return 0;
 }
 
-static int posix_check_place(lw_fs *fs)
+static int directory_check_place(lw_fs *fs)
 {
     struct stat held;
     struct stat there;
@@ -530,14 +530,14 @@ static int posix_check_place(lw_fs *fs)
         return 0;
     if (held.st_nlink == 0)
         return ESTALE;
-    bool other = stat(((posix_fs *)fs)->place, &there) == 0 && (there.st_dev != held.st_dev || there.st_ino != held.st_ino);
+    bool other = stat(((directory_fs *)fs)->place, &there) == 0 && (there.st_dev != held.st_dev || there.st_ino != held.st_ino);
     return other ? ESTALE : 0;
 }
 
-static void posix_destroy(lw_fs *fs)
+static void directory_destroy(lw_fs *fs)
 {
     (void)close(directory_of(fs));
-    free(((posix_fs *)fs)->place);
+    free(((directory_fs *)fs)->place);
     free(fs);
 }
 
@@ -583,7 +583,7 @@ static int open_directory(const char *path, bool create, int *directory, lw_erro
 
 int lw_fs_posix(const char *path, bool create, lw_fs **out, lw_error *error)
 {
-    posix_fs *fs = malloc(sizeof *fs);
+    directory_fs *fs = malloc(sizeof *fs);
     if (fs == NULL)
         return lw_fail_errno(error, ENOMEM, NULL, "open");
     fs->place = absolute(path);
@@ -595,29 +595,29 @@ int lw_fs_posix(const char *path, bool create, lw_fs **out, lw_error *error)
         return status;
     }
     fs->operations = (lw_fs){
-        .open = posix_open,
-        .close = posix_close,
-        .size = posix_size,
-        .allocate = posix_allocate,
-        .reserve = posix_reserve,
-        .map = posix_map,
-        .unmap = posix_unmap,
-        .will_read = posix_will_read,
-        .read = posix_read,
-        .write = posix_write,
-        .sync = posix_sync,
-        .sync_dir = posix_sync_dir,
-        .check_place = posix_check_place,
-        .rename = posix_rename,
-        .remove = posix_remove,
-        .list = posix_list,
-        .lock = posix_lock,
-        .unlock = posix_unlock,
-        .lock_dir = posix_lock_dir,
-        .unlock_dir = posix_unlock_dir,
-        .abandon = posix_abandon,
-        .random = posix_random,
-        .destroy = posix_destroy,
+        .open = file_open,
+        .close = file_close,
+        .size = file_size,
+        .allocate = file_allocate,
+        .reserve = file_reserve,
+        .map = file_map,
+        .unmap = file_unmap,
+        .will_read = file_will_read,
+        .read = file_read,
+        .write = file_write,
+        .sync = file_sync,
+        .sync_dir = directory_sync,
+        .check_place = directory_check_place,
+        .rename = directory_rename,
+        .remove = directory_remove,
+        .list = directory_list,
+        .lock = file_lock,
+        .unlock = file_unlock,
+        .lock_dir = directory_lock,
+        .unlock_dir = directory_unlock,
+        .abandon = directory_abandon,
+        .random = fill_random,
+        .destroy = directory_destroy,
     };
     *out = &fs->operations;
     return LW_OK;
