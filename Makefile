@@ -4,7 +4,7 @@ PYTHON ?= python3
 FUZZ_SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := $(wildcard csrc/*.[ch] csrc/python/*.[ch]) pylogwal/_build.py setup.py
+SOURCES := $(wildcard csrc/*.[ch] csrc/python/*.[ch]) csrc/build.py setup.py
 
 .PHONY: test prove prove-tests fuzz sanitize prove-long build demo bench bench-peers targets guard lint wheel clean
 

@@ -15,6 +15,6 @@ stable_abi = sys.implementation.name == "cpython" and not sysconfig.get_config_v
 )
 
 setup(
-    cffi_modules=["pylogwal/_build.py:ffibuilder"],
+    cffi_modules=["csrc/build.py:ffibuilder"],
     options={"bdist_wheel": {"py_limited_api": "cp310"}} if stable_abi else {},
 )

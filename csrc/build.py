@@ -1,7 +1,7 @@
 """Builds the C core into ``pylogwal._core`` (cffi, API mode, out of line).
 
-Only setup.py runs this, at build time. The declarations that cffi reads are the part of
-csrc/logwal.h between its two marker lines, so there is one header and no second copy.
+Only setup.py runs this, at build time; it is not installed. The declarations that cffi reads are
+the part of csrc/logwal.h between its two marker lines, so there is one header and no second copy.
 
 ``LW_CFLAGS`` and ``LW_LDFLAGS`` in the environment are added to the compiler's and the linker's
 arguments, for sanitizers and debugging; see CONTRIBUTING.md.
@@ -21,7 +21,7 @@ from cffi import FFI
 # Not resolved: setuptools runs this file with a `__file__` relative to the project and wants its
 # sources relative too, while `FFI.compile` (the tests' own module) changes directory and needs
 # them absolute, as `__file__` is in an imported module.
-CSRC = Path(__file__).parent.parent / "csrc"
+CSRC = Path(__file__).parent
 
 BEGIN, END = "/* cffi: begin */", "/* cffi: end */"
 
