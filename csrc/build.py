@@ -10,6 +10,7 @@ arguments, for sanitizers and debugging; see CONTRIBUTING.md.
 from __future__ import annotations
 
 import os
+import platform
 import shlex
 import sys
 import sysconfig
@@ -64,6 +65,9 @@ def builder(
     headers = [CSRC / "logwal.h", *([cdef_extra] if cdef_extra else [])]
     depends = {Path(__file__), *headers, *CSRC.rglob("*.h")}
     define_macros = list((macros or {}).items())
+    if platform.python_implementation() != "CPython":
+        # Not PYPY_VERSION, which Python.h defines: csrc/python has to know before it includes that.
+        define_macros.append(("LW_NOT_CPYTHON", None))
     if _stable_abi():
         # In every source, not only in cffi's own: csrc/python includes Python.h as well.
         define_macros.append(("Py_LIMITED_API", "0x030a0000"))

@@ -134,6 +134,7 @@ class Stores:
             warnings.simplefilter("ignore", ResourceWarning)
             self._opened.clear()
             gc.collect()
+            gc.collect()  # PyPy finalizes a store in one collection, and its handle in the next
 
 
 class State(NamedTuple):

@@ -7,7 +7,7 @@
  */
 #include "logwal.h"
 
-#ifdef PYPY_VERSION
+#ifdef LW_NOT_CPYTHON
 
 int lw_python_bind(lw_wal *wal, size_t owner, size_t list, size_t entry_type, size_t make_error)
 {

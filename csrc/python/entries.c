@@ -5,7 +5,7 @@
  * everything else; the caller then checks, explains or converts in Python (pylogwal/checks.py), and uses lw_wal_submit and
  * lw_wal_read through cffi.
  */
-#ifndef PYPY_VERSION
+#ifndef LW_NOT_CPYTHON
 
 #include "binding.h"
 

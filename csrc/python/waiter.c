@@ -4,7 +4,7 @@
  * the log's own work on a small write. Here the task is stepped from the call that tells of the write, in its own context;
  * as with a future, in the loop's thread.
  */
-#ifndef PYPY_VERSION
+#ifndef LW_NOT_CPYTHON
 
 #include "waiter.h"
 

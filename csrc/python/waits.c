@@ -4,7 +4,7 @@
  *
  * Only the loop's own thread comes here, but for the collector's.
  */
-#ifndef PYPY_VERSION
+#ifndef LW_NOT_CPYTHON
 
 #include "waiter.h"
 
