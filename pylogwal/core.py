@@ -12,12 +12,17 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import _cffi_backend  # noqa: F401  pylogwal._core imports it, which freezers cannot see
+
 try:
     from pylogwal._core import ffi, lib
 except ModuleNotFoundError as error:
+    if error.name != "pylogwal._core":
+        raise
     raise ModuleNotFoundError(
         "the C core, pylogwal._core, is not built: in the source tree run `make build`, or import "
-        "pylogwal from elsewhere, where it is installed"
+        "pylogwal from elsewhere, where it is installed",
+        name=error.name,
     ) from error
 from pylogwal.checks import U64_MAX, clamped_index
 from pylogwal.errors import (

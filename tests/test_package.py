@@ -1,0 +1,76 @@
+"""What an import of the installed package says where a part of it is missing."""
+
+from __future__ import annotations
+
+import modulefinder
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pylogwal
+from pylogwal import _core
+
+PACKAGE = Path(pylogwal.__file__).parent
+IS_CPYTHON = sys.implementation.name == "cpython"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The package alone, without what it depends on."""
+    target = tmp_path / "pylogwal"
+    shutil.copytree(PACKAGE, target, ignore=shutil.ignore_patterns("__pycache__"))
+    return target
+
+
+def import_error(copy: Path, *others: Path) -> str:
+    """The last line that an import ends with, where only the standard library is there as well."""
+    paths = [str(path) for path in (copy.parent, *others)]
+    program = f"import sys; sys.path[:0] = {paths!r}; import pylogwal"
+    done = subprocess.run([sys.executable, "-ISc", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    return done.stderr.splitlines()[-1]
+
+
+def extension(copy: Path) -> Path:
+    return copy / Path(_core.__file__).name
+
+
+@pytest.mark.skipif(not IS_CPYTHON, reason="cffi's backend is built in")
+def test_where_cffi_is_missing_the_error_names_it(copy: Path) -> None:
+    message = import_error(copy)
+    assert "_cffi_backend" in message
+    assert "not built" not in message
+
+
+def cffi_backend() -> list[Path]:
+    """Where it is; it may be built in."""
+    import _cffi_backend
+
+    file = getattr(_cffi_backend, "__file__", None)
+    return [] if file is None else [Path(file).parent]
+
+
+def test_where_the_core_is_not_built_the_error_says_how_to_build_it(copy: Path) -> None:
+    extension(copy).unlink()
+    message = import_error(copy, *cffi_backend())
+    assert message.startswith("ModuleNotFoundError: the C core, pylogwal._core, is not built")
+    assert "make build" in message
+
+
+def test_where_the_core_cannot_be_loaded_the_error_is_the_loaders(copy: Path) -> None:
+    extension(copy).write_bytes(b"no library")
+    message = import_error(copy, *cffi_backend())
+    assert message.startswith("ImportError: ")
+    assert extension(copy).name in message
+    assert "not built" not in message
+
+
+@pytest.mark.skipif(not IS_CPYTHON, reason="cffi's backend is built in")
+def test_freezers_find_what_the_core_imports() -> None:
+    """They read Python's bytecode, as modulefinder does, and see nothing of a C extension."""
+    finder = modulefinder.ModuleFinder(excludes=list(sys.stdlib_module_names))
+    finder.import_hook("pylogwal")
+    assert "_cffi_backend" in finder.modules
