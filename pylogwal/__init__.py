@@ -29,6 +29,8 @@ from pylogwal.store import LogStore, MetaStore
 from pylogwal.types import Durability, Entry, HardState, LogId, Stats
 from pylogwal.wal import Wal
 
+__version__ = "0.1.0"
+
 __all__ = [
     "open",
     "Wal",

@@ -1,8 +1,10 @@
-"""What an import of the installed package says where a part of it is missing."""
+"""What is installed: its version, and what an import says where a part of it is missing."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import modulefinder
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +17,12 @@ from pylogwal import _core
 
 PACKAGE = Path(pylogwal.__file__).parent
 IS_CPYTHON = sys.implementation.name == "cpython"
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*", pylogwal.__version__)
+    installed = importlib.metadata.version("pylogwal")
+    assert installed == pylogwal.__version__, "installed in place long ago? `make clean` helps"
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import contextlib
 import doctest
+import importlib.metadata
 import inspect
 import io
 import re
@@ -66,9 +67,48 @@ def test_the_sessions_run_as_printed(
     run_commands(console, capsys)
 
 
-@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "docs/durability.md"])
+@pytest.mark.parametrize("name", ["CHANGELOG.md", "docs/durability.md"])
 def test_links_lead_somewhere(name: str) -> None:
     page = ROOT / name
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def readme_links() -> list[str]:
+    """The targets of all links and images, inline or defined at the end."""
+    text = re.sub(
+        r"^```.*?^```$|`[^`\n]*`", "", README.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
+    definitions = dict(re.findall(r"^\[([^\]]+)\]: *(\S+)$", text, re.MULTILINE))
+    inline = re.findall(r"\]\(([^)\s]*)[^)]*\)", text)
+    inline += re.findall(r"<[^>]*(?:href|src)=[\"']?([^\"'\s>]*)", text)
+    assert set(re.findall(r"\[([^\]]+)\](?![(:])", text)) <= set(definitions)
+    return [*inline, *definitions.values()]
+
+
+def repository() -> str:
+    """Its address, as the package's metadata has it."""
+    urls = importlib.metadata.metadata("pylogwal").get_all("Project-URL") or []
+    return dict(url.split(", ", 1) for url in urls)["Homepage"]
+
+
+def path_in(repository: str, target: str) -> str | None:
+    """The file of this repository that a link names, if it names one."""
+    raw = repository.replace("https://github.com/", "https://raw.githubusercontent.com/")
+    for prefix in (f"{repository}/blob/main/", f"{repository}/tree/main/", f"{raw}/main/"):
+        if target.startswith(prefix):
+            return target.removeprefix(prefix).partition("#")[0]
+    return None
+
+
+def test_each_link_of_the_readme_works_where_only_the_readme_is_shown() -> None:
+    """As on PyPI."""
+    targets = readme_links()
+    assert len(targets) > 5
+    for target in targets:
+        assert target.startswith("https://"), target
+        path = path_in(repository(), target)
+        if target.startswith((repository(), "https://raw.githubusercontent.com/")):
+            assert path is not None, f"{target}: not a file of the branch main"
+            assert (ROOT / path).is_file(), target
