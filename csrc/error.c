@@ -44,6 +44,13 @@ int lw_fail_errno(lw_error *error, int sys_errno, const char *file, const char *
     return status;
 }
 
+int lw_fail_system(lw_error *error, int status, int sys_errno, const char *file, const char *text)
+{
+    (void)lw_fail_file(error, status, file, text);
+    error->sys_errno = sys_errno;
+    return status;
+}
+
 int lw_fail_sync(lw_error *error, int sys_errno, const char *file, const char *what)
 {
     if (lw_fail_errno(error, sys_errno, file, what) == LW_IO)

@@ -566,14 +566,21 @@ static int sync_parent(int directory, lw_error *error)
     return failed ? lw_fail_sync(error, failed, NULL, "the name of the directory could not be synced") : LW_OK;
 }
 
+static int fail_directory(int failed, const char *missing, const char *what, lw_error *error)
+{
+    return failed == ENOENT ? lw_fail_system(error, LW_LOG_NOT_FOUND, failed, NULL, missing)
+                            : lw_fail_errno(error, failed, NULL, what);
+}
+
 static int open_directory(const char *path, bool create, int *directory, lw_error *error)
 {
     occupy_standard();
     if (create && mkdir(path, 0700) != 0 && errno != EEXIST)
-        return lw_fail_errno(error, errno, NULL, "cannot make the directory, in a parent that has to exist");
+        return fail_directory(errno, "cannot create the directory: its parent does not exist", "cannot create the directory",
+                              error);
     *directory = open_at(AT_FDCWD, path, O_RDONLY | O_DIRECTORY);
     if (*directory < 0)
-        return lw_fail_errno(error, errno, NULL, errno == ENOENT ? "there is no such directory" : "cannot open the directory");
+        return fail_directory(errno, "there is no such directory", "cannot open the directory", error);
     bool is_new = create && faccessat(*directory, "LOCK", F_OK, 0) != 0;
     int status = is_new ? sync_parent(*directory, error) : LW_OK;
     if (status != LW_OK)

@@ -62,13 +62,13 @@ static int read_lock_file(lw_judge *j)
     if (failed == ENOENT)
         return LW_OK;
     if (failed)
-        return lw_fail_errno(j->error, failed, LW_LOCK_NAME, "open");
+        return lw_fail_errno(j->error, failed, LW_LOCK_NAME, "cannot open the file");
     failed = j->fs->size(j->fs, file, &size);
     if (!failed && size >= LW_LOCK_SIZE)
         failed = j->fs->read(j->fs, file, 0, bytes, sizeof bytes);
     j->fs->close(j->fs, file);
     if (failed)
-        return lw_fail_errno(j->error, failed, LW_LOCK_NAME, "read");
+        return lw_fail_errno(j->error, failed, LW_LOCK_NAME, "cannot read the file");
     static const uint8_t unwritten[LW_LOCK_SIZE];
     if (size < LW_LOCK_SIZE || memcmp(bytes, unwritten, sizeof bytes) == 0)
         return LW_OK; /* a power cut came before its sync */

@@ -12,12 +12,12 @@ int lw_judge_open(lw_judge *j, uint64_t number, bool writable, lw_opened *o)
     lw_segment_name(number, LW_SEGMENT_SUFFIX, o->name);
     int failed = j->fs->open(j->fs, o->name, writable ? LW_OPEN_WRITE : 0, &o->file);
     if (failed)
-        return lw_fail_errno(j->error, failed, o->name, "open");
+        return lw_fail_errno(j->error, failed, o->name, "cannot open the file");
     failed = j->fs->size(j->fs, o->file, &o->size);
     if (!failed)
         return LW_OK;
     j->fs->close(j->fs, o->file);
-    return lw_fail_errno(j->error, failed, o->name, "size");
+    return lw_fail_errno(j->error, failed, o->name, "cannot tell the size of the file");
 }
 
 int lw_judge_page(lw_judge *j, const lw_opened *o, uint64_t offset, lw_page_type type, lw_page *page, lw_decoded *decoded)
@@ -28,7 +28,7 @@ int lw_judge_page(lw_judge *j, const lw_opened *o, uint64_t offset, lw_page_type
         return LW_OK;
     int failed = j->fs->read(j->fs, o->file, offset, bytes, sizeof bytes);
     if (failed)
-        return lw_fail_errno(j->error, failed, o->name, "read");
+        return lw_fail_errno(j->error, failed, o->name, "cannot read the file");
     *decoded = lw_page_decode(page, type, bytes);
     if (*decoded == LW_NEWER_VERSION)
         return lw_fail_newer(j, o->name);

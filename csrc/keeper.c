@@ -340,7 +340,7 @@ static int size_of_successor(lw_wal *wal, uint64_t number, uint64_t most, uint64
         wal->fs->close(wal->fs, file);
     }
     if (failed)
-        return lw_fail_errno(error, failed, name, "open");
+        return lw_fail_errno(error, failed, name, "cannot open the file");
     *size = (*size < most ? *size : most) / LW_PAGE_SIZE * LW_PAGE_SIZE;
     return LW_OK;
 }

@@ -84,11 +84,9 @@ int lw_fail_synced(const lw_wal *wal, lw_error *error)
 {
     char name[LW_NAME_SIZE];
     lw_segment_name(wal->failed_segment, LW_SEGMENT_SUFFIX, name);
-    (void)lw_fail_file(error, LW_SYNC_FAILED, wal->failed_segment == 0 ? NULL : name,
-                       "a sync failed, so nothing more can be made durable; what was not acknowledged may be lost: close the "
-                       "log, see to the disk, and open it again");
-    error->sys_errno = wal->failed_errno;
-    return LW_SYNC_FAILED;
+    return lw_fail_system(error, LW_SYNC_FAILED, wal->failed_errno, wal->failed_segment == 0 ? NULL : name,
+                          "a sync failed, so nothing more can be made durable; what was not acknowledged may be lost: close the "
+                          "log, see to the disk, and open it again");
 }
 
 int lw_check_usable(lw_wal *wal, lw_error *error)
@@ -100,9 +98,9 @@ int lw_check_usable(lw_wal *wal, lw_error *error)
 
 static int fail_replaced(lw_error *error)
 {
-    return lw_fail_errno(error, ESTALE, NULL,
-                         "the log's directory was removed or replaced by another: what is written here would be missing at the "
-                         "next start; close the log, look at the directory, and open it again");
+    return lw_fail_system(error, LW_IO, ESTALE, NULL,
+                          "the log's directory was removed or replaced by another: what is written here would be missing at the "
+                          "next start; close the log, look at the directory, and open it again");
 }
 
 int lw_check_writable(lw_wal *wal, lw_error *error)
@@ -222,7 +220,7 @@ static int recover_for_writing(lw_wal *wal, lw_error *error)
     lw_recovered found;
     int status = lw_recovery_judge(wal->fs, true, NULL, &found, error);
     if (status == LW_OK && found.is_new && !wal->options.create)
-        status = lw_fail_errno(error, ENOENT, NULL, "there is no log here, and create=False makes none");
+        status = lw_fail_system(error, LW_LOG_NOT_FOUND, ENOENT, NULL, "there is no log here, and create=False creates none");
     if (status == LW_OK && found.is_new)
         status = lw_recovery_make(wal->fs, wal->lock_file, wal->options.segment_bytes, &found, error);
     else if (status == LW_OK)
@@ -248,7 +246,7 @@ static int recover_for_reading(lw_wal *wal, lw_recovered *found, lw_error *error
     for (int try = 1;; try++) {
         int status = lw_recovery_judge(wal->fs, false, &wal->segments, found, error);
         if (status == LW_OK && found->is_new && found->lock_missing)
-            status = lw_fail_errno(error, ENOENT, NULL, "there is no log here");
+            status = lw_fail_system(error, LW_LOG_NOT_FOUND, ENOENT, NULL, "there is no log here");
         bool may_pass = status == LW_CORRUPTION || status == LW_IO;
         if (!may_pass || try == READ_ONLY_TRIES)
             return status;

@@ -145,20 +145,19 @@ static int fail_dir(int failed, lw_error *error)
 {
     if (failed != EWOULDBLOCK)
         return lw_fail_errno(error, failed, NULL, "cannot lock the log");
-    (void)lw_fail_errno(error, failed, NULL,
-                        "another writer has the log's directory locked (read_only=True works beside it); a supervisor's "
-                        "flock(1) on the log's own directory has to use another file");
-    return error->status = LW_LOCKED;
+    return lw_fail_system(error, LW_LOCKED, failed, NULL,
+                          "another writer has the log's directory locked (read_only=True works beside it); a supervisor's "
+                          "flock(1) on the log's own directory has to use another file");
 }
 
 static int fail_file(int failed, lw_error *error)
 {
     if (failed == ENOENT)
-        return lw_fail_errno(error, failed, LW_LOCK_NAME, "there is no log here");
+        return lw_fail_system(error, LW_LOG_NOT_FOUND, failed, LW_LOCK_NAME, "there is no log here");
     if (failed != EWOULDBLOCK)
         return lw_fail_errno(error, failed, LW_LOCK_NAME, "cannot lock the log");
-    (void)lw_fail_errno(error, failed, LW_LOCK_NAME, "another writer has LOCK locked; read_only=True works beside it");
-    return error->status = LW_LOCKED;
+    return lw_fail_system(error, LW_LOCKED, failed, LW_LOCK_NAME,
+                          "another writer has LOCK locked; read_only=True works beside it");
 }
 
 /* With list_lock held. */

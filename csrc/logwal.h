@@ -37,7 +37,8 @@ typedef enum lw_status {
     LW_TIMED_OUT,
     LW_OUT_OF_RANGE,
     LW_BUSY,
-    LW_QUEUE_FULL
+    LW_QUEUE_FULL,
+    LW_LOG_NOT_FOUND
 } lw_status;
 
 /* What went wrong. Fields that are not known are 0 or empty; indices are known where has_index is 1. */

@@ -102,7 +102,7 @@ int lw_prepare_wipe(lw_fs *fs, const char *name, lw_error *error)
     lw_file *file;
     int failed = fs->open(fs, name, LW_OPEN_WRITE | LW_OPEN_REUSE, &file);
     if (failed)
-        return lw_fail_errno(error, failed, name, "open");
+        return lw_fail_errno(error, failed, name, "cannot open the file");
     failed = LW_STEP(RESERVE_WIPED) ? reserve_all(fs, file) : 0;
     if (!failed && LW_STEP(WIPE))
         failed = fs->write(fs, file, 0, zeros, sizeof zeros);
@@ -121,7 +121,7 @@ int lw_prepare_name(lw_fs *fs, uint64_t spare, uint64_t number, lw_error *error)
     int failed = fs->rename(fs, from, to);
     if (failed) {
         (void)fs->remove(fs, from); /* nobody knows of it any more */
-        return lw_fail_errno(error, failed, from, "rename");
+        return lw_fail_errno(error, failed, from, "cannot rename the file");
     }
     failed = LW_STEP(SYNC_DIR_NAMED) ? fs->sync_dir(fs) : 0;
     if (failed) {
@@ -153,7 +153,7 @@ int lw_prepare_extend(lw_fs *fs, const char *name, uint64_t present, uint64_t si
     lw_file *file;
     int failed = fs->open(fs, name, LW_OPEN_WRITE, &file);
     if (failed)
-        return lw_fail_errno(error, failed, name, "open");
+        return lw_fail_errno(error, failed, name, "cannot open the file");
     failed = extend(fs, file, present, size);
     if (!failed)
         failed = fs->sync(fs, file);

@@ -194,7 +194,7 @@ static int accept_queued(lw_wal *wal, lw_queued *queued)
         if (status == LW_OK)
             status = lw_accept(wal, &queued->batch, queued->ticket, &segment_bytes, &error);
         if (status == LW_PENDING)
-            status = lw_fail(&error, LW_IO, "a new segment has no room for the batch");
+            status = lw_fail_errno(&error, EFBIG, NULL, "a new segment has no room for the batch");
     }
     if (status != LW_OK) {
         refuse(wal, queued->ticket, &error);

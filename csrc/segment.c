@@ -8,6 +8,16 @@
 
 enum { UNMAP_STEP = 4 << 20 }; /* bytes */
 
+static int fail_map(int failed, const char *name, lw_error *error)
+{
+    if (failed == ENOMEM) /* not a lack of memory: the process is to know which limit it met */
+        return lw_fail_system(error, LW_IO, failed, name,
+                              "cannot map the file: the process has as many mappings as vm.max_map_count allows, or no address "
+                              "space left; each segment takes one mapping, so raise the limit or segment_bytes");
+    (void)lw_fail_errno(error, failed, name, "cannot map the file");
+    return error->status = LW_IO;
+}
+
 int lw_segment_map(lw_fs *fs, lw_file *file, const char *name, uint64_t size, bool writable, lw_segment **out,
                    lw_error *error)
 {
@@ -18,14 +28,9 @@ int lw_segment_map(lw_fs *fs, lw_file *file, const char *name, uint64_t size, bo
     }
     int failed = fs->map(fs, file, size, writable, &segment->base);
     if (failed) {
-        const char *what = "cannot map the file";
         fs->close(fs, file);
         free(segment);
-        if (failed == ENOMEM) /* not a lack of memory: the process is to know which limit it met */
-            what = "cannot map the file: the process has as many mappings as vm.max_map_count allows, or no address space "
-                   "left; each segment takes one mapping, so raise the limit or segment_bytes";
-        (void)lw_fail_errno(error, failed, name, what);
-        return error->status = LW_IO;
+        return fail_map(failed, name, error);
     }
     segment->fs = fs;
     segment->file = file;

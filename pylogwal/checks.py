@@ -52,6 +52,10 @@ def checked_entries(entries: Iterable[Entry], max_entry_bytes: int) -> list[Entr
 
     Raises InvalidEntryError, or EntryTooLargeError which is one.
     """
+    if isinstance(entries, Entry):  # a tuple, whose fields would be taken for entries
+        raise InvalidEntryError(
+            f"entries is one Entry, of index {entries.index}, not a list of them; pass [entry]"
+        )
     try:
         iterator = iter(entries)
     except TypeError as error:

@@ -34,6 +34,7 @@ from pylogwal.errors import (
     InvalidEntryError,
     LockedError,
     LogIOError,
+    LogNotFoundError,
     PurgedError,
     QueueFullError,
     ReadOnlyError,
@@ -68,6 +69,7 @@ _ERRORS: dict[int, type[WalError]] = {
     lib.LW_CLOSED: ClosedError,
     lib.LW_READ_ONLY: ReadOnlyError,
     lib.LW_IO: LogIOError,
+    lib.LW_LOG_NOT_FOUND: LogNotFoundError,
     lib.LW_QUEUE_FULL: QueueFullError,
 }
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import logging
 import multiprocessing
 import random
 import shutil
@@ -84,7 +83,6 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     if options.dir is not None and options.dir.exists() and not _is_empty(options.dir):
         parser.error(f"--dir {options.dir} is there already, and not an empty directory")
     seed = random.SystemRandom().randrange(2**32) if options.seed is None else options.seed
-    logging.getLogger("pylogwal").addHandler(logging.NullHandler())  # cuts are told below
     try:
         with _work_directory(options.dir) as directory:
             _Demo(directory, Source(text), seed).run(options.kills)

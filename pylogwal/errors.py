@@ -21,6 +21,7 @@ __all__ = [
     "InvalidEntryError",
     "LockedError",
     "LogIOError",
+    "LogNotFoundError",
     "PurgedError",
     "QueueFullError",
     "ReadOnlyError",
@@ -37,8 +38,7 @@ class WalError(Exception):
     file: the name of the file in it.
     offset: a byte position in that file.
     index: the Raft index concerned.
-    errno: the system's error number; set for every system error, also where the class is not an
-        OSError.
+    errno: the system's error number; an error that has one is an OSError.
     first_index, last_index: the inclusive range of indices concerned.
     """
 
@@ -124,6 +124,12 @@ class CorruptionError(WalError):
 
 class UnsupportedFormatError(WalError):
     """The log was written in a newer format version than this release reads."""
+
+
+class LogNotFoundError(WalError, FileNotFoundError):
+    """There is no log here, and `create=False` or `read_only=True`; or the parent of the directory
+    that was to be created does not exist. `errno` is ENOENT.
+    """
 
 
 class LockedError(WalError, OSError):

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Wal"]
 
 logger = logging.getLogger("pylogwal")
+logger.addHandler(logging.NullHandler())  # what is told is the application's to show
 
 MIB = 1024 * 1024
 
@@ -63,9 +64,10 @@ class Wal:
     read_only: open without a lock, beside a live writer, as of now; `refresh` looks again.
 
     Raises ValueError that names a bad option; TypeError or ValueError for a path that is none;
+    LogNotFoundError where there is no log, and none is to be created, or no parent directory;
     LockedError where another writer has the log; CorruptionError or UnsupportedFormatError, with
-    nothing on disk changed; DiskFullError; WalError with `errno` for other system errors (no such
-    directory, no permission).
+    nothing on disk changed; DiskFullError; LogIOError for other system errors (no permission).
+    docs/operations.md says for each what to do.
 
     A call that blocks handles signals ten times a second: what a handler raises (KeyboardInterrupt)
     ends the wait, and the write stays accepted. Only a sync that this thread itself runs, since the

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import copy
 import errno
+import logging
+import os
 import pickle
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +58,14 @@ def test_the_root_catches_every_error(error_type: type[pylogwal.WalError]) -> No
 
 
 @pytest.mark.parametrize(
-    "error_type", [pylogwal.LockedError, pylogwal.DiskFullError, pylogwal.SyncFailedError]
+    "error_type",
+    [
+        pylogwal.LockedError,
+        pylogwal.DiskFullError,
+        pylogwal.SyncFailedError,
+        pylogwal.LogIOError,
+        pylogwal.LogNotFoundError,
+    ],
 )
 def test_a_system_error_is_an_os_error_with_its_number(
     error_type: type[pylogwal.WalError],
@@ -77,3 +89,47 @@ def test_wrong_entries_and_purged_ranges_are_value_errors_and_nothing_else_is() 
         pylogwal.ConflictError,
         pylogwal.PurgedError,
     }
+
+
+def raised_by(call: Callable[[], object]) -> pylogwal.WalError:
+    with pytest.raises(pylogwal.WalError) as raised:
+        call()
+    return raised.value
+
+
+def test_no_log_is_a_file_not_found_error_and_creates_nothing(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    calls = {
+        "the parent": lambda: pylogwal.Wal(tmp_path / "none" / "log"),
+        "to write": lambda: pylogwal.Wal(tmp_path / "none", create=False),
+        "to write, a directory": lambda: pylogwal.Wal(tmp_path / "empty", create=False),
+        "to read": lambda: pylogwal.Wal(tmp_path / "none", read_only=True),
+        "to read, a directory": lambda: pylogwal.Wal(tmp_path / "empty", read_only=True),
+    }
+    for name, call in calls.items():
+        error = raised_by(call)
+        assert type(error) is pylogwal.LogNotFoundError, name
+        assert isinstance(error, FileNotFoundError), name
+        assert error.errno == errno.ENOENT, name
+        assert os.strerror(errno.ENOENT) not in str(error), name  # the text says it already
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+
+
+def test_an_errno_makes_an_error_an_os_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    error = raised_by(lambda: pylogwal.Wal(tmp_path / "file"))
+    assert type(error) is pylogwal.LogIOError
+    assert error.errno == errno.ENOTDIR
+    with pylogwal.Wal(tmp_path / "log"):
+        error = raised_by(lambda: pylogwal.Wal(tmp_path / "log"))
+    assert type(error) is pylogwal.LockedError
+    assert error.errno == errno.EWOULDBLOCK
+    assert os.strerror(errno.EWOULDBLOCK) not in str(error)
+
+
+def test_who_does_not_ask_hears_nothing_of_the_logger() -> None:
+    handlers = logging.getLogger("pylogwal").handlers
+    assert any(isinstance(handler, logging.NullHandler) for handler in handlers)
+    script = "import logging, pylogwal; logging.getLogger('pylogwal').warning('torn')"
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert told.stderr == b""

@@ -103,6 +103,16 @@ async def test_what_is_no_list_of_entries_is_refused(store: Store, batch: Any) -
         await store.replace_range(1, batch)
 
 
+async def test_one_entry_in_place_of_a_list_is_named_as_such(store: Store) -> None:
+    entry: Any = Entry(7, 1)
+    with refused(store, InvalidEntryError, match=r"one Entry, of index 7, .*pass \[entry\]"):
+        await store.persist_entries(entry)
+    with refused(store, InvalidEntryError, match=r"one Entry, of index 7, .*pass \[entry\]"):
+        await store.replace_range(1, entry)
+    with refused(store, InvalidEntryError, match=r"one Entry, of index 7, .*pass \[entry\]"):
+        await store.submit(entry)
+
+
 async def test_a_message_has_the_right_article(store: Store) -> None:
     with refused(store, InvalidEntryError, match=r"entries\[0\] is an int, not an Entry"):
         await store.persist_entries([5])  # type: ignore[list-item]
