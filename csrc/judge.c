@@ -127,6 +127,7 @@ static int judge_headerless(lw_judge *j)
     if (j->number_count > 1 || j->numbers[0] != 1)
         return fail_no_header(j);
     found->successor = 1;
+    j->successor_may_have_begun = true;
     if (!found->lock_missing)
         return lw_judge_successor(j, 1, nowhere, 1);
     lw_opened o;
@@ -151,6 +152,31 @@ static int judge_headerless(lw_judge *j)
     return status;
 }
 
+/* Behind the tail stand files without a valid header, which are not just its successor. A segment gets its header when the one
+ * before it is sealed, and has its name before that. So behind a tail that is not sealed, and behind a gap, stands no segment. */
+static int fail_behind(lw_judge *j, const lw_opened *tail, size_t damaged)
+{
+    char name[LW_NAME_SIZE];
+    lw_page footer;
+    lw_decoded decoded;
+    int status = lw_judge_page(j, tail, j->header.size - LW_PAGE_SIZE, LW_FOOTER, &footer, &decoded);
+    if (status != LW_OK)
+        return status;
+    uint64_t newest = j->numbers[j->number_count - 1];
+    bool sealed = decoded == LW_VALID && lw_same_identity(&footer.identity, &j->header.identity);
+    lw_segment_name(tail->number + 1, LW_SEGMENT_SUFFIX, name);
+    if (sealed && newest - tail->number == damaged)
+        return lw_fail_corrupt(j->error, name, 0, footer.state.bounds.next, UINT64_MAX,
+                               "the header is damaged, and so is that of each segment behind it");
+    if (sealed && !lw_judge_has(j, tail->number + 1))
+        return lw_fail_corrupt(j->error, name, 0, footer.state.bounds.next, UINT64_MAX,
+                               "the segment is missing, and none behind it has a valid header");
+    lw_segment_name(newest, LW_SEGMENT_SUFFIX, name);
+    return lw_fail_corrupt(j->error, name, 0, 1, 0,
+                           "the file has the name of a segment, but no segment's header, and the log seems to end in %s; move "
+                           "the file out of the directory and open the log again", tail->name);
+}
+
 /* Whether the newest file with a valid header, behind which stand `damaged` files without, may be the tail of this log. */
 static int judge_header(lw_judge *j, const lw_opened *tail, size_t damaged)
 {
@@ -163,12 +189,9 @@ static int judge_header(lw_judge *j, const lw_opened *tail, size_t damaged)
         return status;
     if (tail->size < j->header.size)
         return lw_fail_short(j, tail, j->header.size, lw_judge_lowest(j, &j->header), UINT64_MAX);
-    bool next_is_successor = j->numbers[j->number_count - 1] == tail->number + 1;
-    if (damaged > 1 || (damaged == 1 && !next_is_successor))
-        return lw_fail_corrupt(j->error, tail->name, 0, j->header.state.bounds.next, UINT64_MAX,
-                               "segments behind this one are damaged or missing");
     j->found->successor = damaged > 0 ? tail->number + 1 : 0;
-    return LW_OK;
+    bool only_successor = damaged == 1 && j->numbers[j->number_count - 1] == tail->number + 1;
+    return damaged == 0 || only_successor ? LW_OK : fail_behind(j, tail, damaged);
 }
 
 /* From the highest number down to the first valid header: the tail. Leaves *tail open, or *have false. */

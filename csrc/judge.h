@@ -26,6 +26,7 @@ typedef struct lw_judge {
     uint64_t *numbers; /* of all segment files, ascending */
     size_t number_count;
     bool lock_damaged;
+    bool successor_may_have_begun; /* the tail is sealed, or has lost its header: so the file behind it may have had one */
     lw_page header; /* of the segment that is looked at: the tail first, then the ones before it */
 } lw_judge;
 

@@ -7,6 +7,16 @@
 #include "step.h"
 #include "walk.h"
 
+/* Whether it has lost entries depends on whether it can have had any. */
+static int fail_short_successor(lw_judge *j, const lw_opened *o, uint64_t next)
+{
+    if (j->successor_may_have_begun)
+        return lw_fail_short(j, o, LW_MIN_SEGMENT_SIZE, next, UINT64_MAX);
+    return lw_fail_corrupt(j->error, o->name, o->size, 1, 0,
+                           "the file has the name of a segment, but is too short for one, and the log ends before it; move the "
+                           "file out of the directory and open the log again");
+}
+
 int lw_judge_successor(lw_judge *j, uint64_t number, lw_position end, uint64_t next)
 {
     lw_opened o;
@@ -19,7 +29,7 @@ int lw_judge_successor(lw_judge *j, uint64_t number, lw_position end, uint64_t n
     status = lw_judge_page(j, &o, LW_MARK_OFFSET, LW_CLOSE_MARK, &mark, &decoded);
     if (status != LW_OK || size < LW_MIN_SEGMENT_SIZE) {
         j->fs->close(j->fs, o.file);
-        return status != LW_OK ? status : lw_fail_short(j, &o, LW_MIN_SEGMENT_SIZE, next, UINT64_MAX);
+        return status != LW_OK ? status : fail_short_successor(j, &o, next);
     }
     lw_segment *segment;
     status = lw_segment_map(j->fs, o.file, o.name, size, false, &segment, j->error);
@@ -168,6 +178,7 @@ int lw_judge_tail(lw_judge *j, lw_opened *o, lw_segment **out)
         return status;
     lw_segment *tail = *out;
     bool sealed = has_footer == LW_VALID && lw_same_identity(&footer.identity, &tail->identity);
+    j->successor_may_have_begun = sealed;
     if (sealed && found->successor == 0)
         return lw_fail_corrupt(j->error, o->name, 0, footer.state.bounds.next, UINT64_MAX,
                                "the segment is sealed, but the one after it is gone");

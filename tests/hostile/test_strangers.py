@@ -128,6 +128,57 @@ def test_an_empty_segment_file(tmp_path: Path, make: Callable[[Path], Log]) -> N
             assert error.last_index is None or error.last_index >= lost[-1]
 
 
+@pytest.mark.parametrize("data", [b"?", b"", b"no segment\n" * 1000], ids=["byte", "empty", "text"])
+@pytest.mark.parametrize("ahead", [1, 2, 90])
+def test_a_stray_file_with_a_segments_name_is_named_and_nothing_called_lost(
+    tmp_path: Path, make: Callable[[Path], Log], data: bytes, ahead: int
+) -> None:
+    log = make(tmp_path / "log")
+    path = tmp_path / "log"
+    newest = max(int(name[:16], 16) for name in segments_of(log.files))
+    stray = f"{newest + ahead:016x}.wal"
+    if any(log.files[f"{newest:016x}.wal"][:4096]) and ahead == 1:
+        return  # where a successor stands, the file may be one
+    (path / stray).write_bytes(data)
+    error = refused(path, CorruptionError, "move the file out of the directory and open the log ag")
+    assert error.file == stray
+    assert (error.first_index, error.last_index) == (None, None)
+    assert "lost" not in str(error)
+    (path / stray).unlink()
+    with Wal(path, segment_bytes=SEGMENT_BYTES) as wal:
+        assert state_of(wal) in log.states
+
+
+def test_a_stray_file_where_the_next_segment_would_be(tmp_path: Path) -> None:
+    with Wal(tmp_path / "log", segment_bytes=SEGMENT_BYTES) as wal:
+        wal.persist_entries(run(1, 5))
+        files = files_of(tmp_path / "log")  # as a kill leaves them
+    stray = f"{2:016x}.wal"
+    put(tmp_path / "killed", {**files, stray: b"?"})
+    error = refused(tmp_path / "killed", CorruptionError, "move the file out of the directory and")
+    assert (error.file, error.first_index) == (stray, None)
+    (tmp_path / "killed" / stray).unlink()
+    with Wal(tmp_path / "killed", segment_bytes=SEGMENT_BYTES) as wal:
+        assert wal.last_index() == 5
+
+
+def test_segments_missing_at_the_end_are_lost_though_a_stray_file_stands_there(
+    tmp_path: Path,
+) -> None:
+    with Wal(tmp_path / "log", segment_bytes=SEGMENT_BYTES) as wal:
+        wal.persist_entries(run(1, 5))
+        while wal.stats().segments < 3:
+            index = wal.last_index() + 1
+            wal.persist_entries(run(index, index, payload=bytes(20_000)))
+        sealed = wal.core.segments()[0]
+    for name in segments_of(files_of(tmp_path / "log"))[1:]:
+        (tmp_path / "log" / name).unlink()
+    (tmp_path / "log" / f"{99:016x}.wal").write_bytes(b"?")
+    error = refused(tmp_path / "log", CorruptionError, "missing")
+    assert error.file == f"{2:016x}.wal"
+    assert (error.first_index, error.last_index) == (sealed.next_index, None)
+
+
 def test_foreign_files_are_left_alone(tmp_path: Path, make: Callable[[Path], Log]) -> None:
     log = make(tmp_path / "log")
     path = tmp_path / "log"
