@@ -54,7 +54,7 @@ static int fail_damaged(const lw_span *span, found outcome, uint64_t offset, uin
     if (outcome == INDEX_DAMAGED)
         return lw_fail_corrupt(error, name, lw_index_offset(span->segment->size, span->segment->index_count), span->first,
                                span->next - 1, "the offset index of the segment is damaged");
-    return lw_fail_corrupt(error, name, offset, index, index, "entry %llu is damaged", (unsigned long long)index);
+    return lw_fail_corrupt(error, name, offset, index, index, "the bytes of the entry are damaged");
 }
 
 static int fail_unreadable(const lw_segment *segment, int failed, uint64_t index, lw_error *error)

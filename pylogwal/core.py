@@ -121,8 +121,10 @@ class SegmentInfo(NamedTuple):
     sealed: bool
 
 
-def _error(path: str, error: Any) -> Exception:
-    """The exception for an lw_error."""
+def _error(path: str, error: Any, *, opening: bool = False) -> Exception:
+    """The exception for an lw_error; what may be done about damage depends on whether it was met
+    while `opening`.
+    """
     detail = ffi.string(error.detail).decode("utf-8", "replace")
     file = ffi.string(error.file).decode("utf-8", "replace") or None
     if error.status == lib.LW_OUT_OF_RANGE:
@@ -135,8 +137,18 @@ def _error(path: str, error: Any) -> Exception:
     first = error.index if error.has_index else None
     is_one = bool(error.has_index) and error.index == error.last_index
     last = error.last_index if is_one or (first and error.last_index != _UNKNOWN) else None
-    return _ERRORS.get(error.status, WalError)(
-        _message(path, file, offset, first, last, error.status, detail),
+    error_type = _ERRORS.get(error.status, WalError)
+    if error_type is CorruptionError:
+        detail += _what_is_lost(first, last, opening=opening)
+    elif error_type is DiskFullError:
+        detail += "; the log is as before: free some space, or purge, and try again"
+    if error_type in _EXPLAINED:
+        detail += f" (docs/operations.md, {error_type.__name__})"
+    where = path if file is None else f"{path}/{file}"
+    if offset is not None:
+        where += f" at byte {offset}"
+    return error_type(
+        f"{detail} [{where}]",
         path=path,
         file=file,
         offset=offset,
@@ -147,33 +159,35 @@ def _error(path: str, error: Any) -> Exception:
     )
 
 
-def _message(
-    path: str,
-    file: str | None,
-    offset: int | None,
-    first: int | None,
-    last: int | None,
-    status: int,
-    detail: str,
-) -> str:
-    where = path if file is None else f"{path}/{file}"
-    if offset is not None:
-        where += f" at byte {offset}"
-    if status == lib.LW_DISK_FULL:
-        return f"{detail}; the log is as before: free some space, or purge, and try again [{where}]"
-    if status != lib.LW_CORRUPTION:
-        return f"{detail} [{where}]"
+_EXPLAINED = {
+    CorruptionError,
+    DiskFullError,
+    LockedError,
+    LogIOError,
+    SyncFailedError,
+    UnsupportedFormatError,
+}
+"""The message names the page that tells an operator what to do."""
+
+
+def _what_is_lost(first: int | None, last: int | None, *, opening: bool) -> str:
+    """Behind the description of some damage: the range, and the safe ways out of it."""
     if first is None:
-        lost = ""
-    elif last is None:
-        lost = f"; entries from {first} on are lost"
+        return "; nothing was changed"
+    if last is None:
+        lost = f"entries from {first} on are lost"
+    elif first == last:
+        lost = f"entry {first} is lost"
     else:
-        lost = (
-            f"; entry {first} is lost" if first == last else f"; entries {first}..{last} are lost"
-        )
+        lost = f"entries {first}..{last} are lost"
+    join = (
+        "take this member out and let it join again as a new one, never with an older copy of its log"
+    )
+    if opening or last is None:
+        return f"; {lost}; nothing was changed, and the log does not open: {join}"
     return (
-        f"{detail}{lost}; nothing was changed: restore the directory from a copy, or bring this "
-        f"node back as a new one [{where}]"
+        f"; {lost}; nothing was changed: if a snapshot beyond index {last} exists, purge up to "
+        f"it; else {join}"
     )
 
 
@@ -208,7 +222,9 @@ class Core:
         )
         self.path = path
         handle = ffi.new("lw_wal **")
-        self._check(lib.lw_wal_open, os.fsencode(path), options, handle)
+        error = ffi.new("lw_error *")
+        if lib.lw_wal_open(os.fsencode(path), options, handle, error) != lib.LW_OK:
+            raise _error(path, error, opening=True)
         self._handle = ffi.gc(handle[0], lib.lw_wal_free)
         self._bind()
 
@@ -438,7 +454,9 @@ class Core:
 
     def refresh(self) -> None:
         """Read-only: looks at the directory again. Blocks."""
-        self._check(lib.lw_wal_refresh, self._handle)
+        error = ffi.new("lw_error *")
+        if lib.lw_wal_refresh(self._handle, error) != lib.LW_OK:
+            raise _error(self.path, error, opening=True)
 
     def stats(self) -> Any:
         """The core's lw_stats."""

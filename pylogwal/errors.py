@@ -117,8 +117,12 @@ class PurgedError(WalError, ValueError):
 
 
 class CorruptionError(WalError):
-    """Bytes on disk are damaged. `first_index` and `last_index` name the range that is lost;
-    nothing on disk was changed.
+    """Bytes on disk are damaged. `first_index` and `last_index` name the range that is lost, and
+    are None where no entry is; nothing on disk was changed.
+
+    Where the log is open, a purge up to a snapshot beyond `last_index` drops what is damaged.
+    Else the node has to join its group again, as a new member. It must never run from an older copy
+    of its log: it would have forgotten votes and entries that it acknowledged.
     """
 
 
