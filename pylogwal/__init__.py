@@ -7,6 +7,7 @@
 same store without a disk, for tests. Every error about a log is a `WalError`.
 """
 
+from pylogwal import startup as _startup  # noqa: F401  first: its import is all that it does
 from pylogwal.errors import (
     ClosedError,
     ConflictError,

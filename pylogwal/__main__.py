@@ -1,8 +1,6 @@
 """`python -m pylogwal` is the command line."""
 
-import sys
-
-from pylogwal.cli import main
+from pylogwal.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

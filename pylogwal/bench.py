@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pylogwal.checks import INDEX_MAX
+from pylogwal.scratch import temporary_directory
 from pylogwal.types import Entry
 from pylogwal.wal import Wal
 
@@ -200,7 +200,9 @@ def add_bench(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--seconds", metavar="S", type=_seconds, default=2.0, help="for each row (default 2)"
     )
-    parser.add_argument("--json", action="store_true", help="JSON: one object")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object, when all is measured"
+    )
     parser.set_defaults(run=_run)
 
 
@@ -231,12 +233,10 @@ def _run(options: argparse.Namespace) -> int:
     results: list[Result] = []
     for payload in options.payload:
         for batch in options.batch:
-            with tempfile.TemporaryDirectory(
-                prefix="pylogwal-bench-", dir=options.dir
-            ) as directory:
+            with temporary_directory("pylogwal-bench-", options.dir) as directory:
                 if not (results or options.json):
                     print(_HEADING, flush=True)
-                results.append(measure(Path(directory), payload, batch, options.seconds))
+                results.append(measure(directory, payload, batch, options.seconds))
             if not options.json:
                 print(_line(results[-1]), flush=True)
     if options.json:

@@ -3,7 +3,9 @@
 What looks at a log opens it read-only: it takes no lock, changes nothing, and works beside a live
 writer. Results go to stdout, complaints and progress to stderr.
 
-Exit status: 0 well, 1 damage found (in `demo`: something was lost), 2 wrong use, 3 could not read.
+Exit status: 0 success, 1 corruption found (in `demo`: something was lost), 2 usage error, 3 I/O
+error, which includes output that cannot be written; 130 after Ctrl-C, 143 after SIGTERM. What was
+found until then is printed. A pipe whose reader has gone is no error.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from pylogwal.bench import add_bench
 from pylogwal.checks import INDEX_MAX
 from pylogwal.core import SegmentInfo
 from pylogwal.demo import add_demo
 from pylogwal.errors import CorruptionError, WalError
+from pylogwal.interrupts import ended_by_signals, ignore_interrupts
 from pylogwal.types import Entry, HardState
 from pylogwal.verify import Damage, read_through
 from pylogwal.wal import Wal
@@ -33,44 +36,109 @@ if TYPE_CHECKING:
 
     Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 WELL, DAMAGED, WRONG_USE, UNREADABLE = range(4)
+
+INTERRUPTED = 130
 
 PREVIEW_BYTES = 60
 PROGRESS_INTERVAL_S = 0.2
 
 
+def run() -> NoReturn:
+    """The process: one command, after which the interpreter ends without a word of its own."""
+    try:
+        status = main()
+    except KeyboardInterrupt:  # in the moment before `main` is ready for it, or after
+        status = INTERRUPTED
+    ignore_interrupts()
+    sys.exit(status)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command (`arguments` without the program's name) and returns its exit status.
 
-    Wrong use ends in SystemExit, as argparse does it.
+    A usage error ends in SystemExit, as argparse does it; so does SIGTERM.
     """
+    if sys.stdout is None:
+        return _complain("standard output is closed")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a path may be any bytes
+    with ended_by_signals():
+        try:
+            status = _command(arguments)
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+        except SystemExit as end:
+            if (failed := _flushed(WELL)) != WELL:
+                return failed
+            raise end from None
+        except OSError as error:
+            return _unwritten(error)
+        status = _flushed(status)
+        if status == INTERRUPTED:
+            _complain("interrupted")
+        return status
+
+
+def _command(arguments: Sequence[str] | None) -> int:
+    """Everything but output that cannot be written, which stays an OSError."""
     options = _parser().parse_args(arguments)
     try:
         status: int = options.run(options)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read had enough. Python would flush once more at exit, and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return WELL
     except CorruptionError as error:
         return _fail(options, error, DAMAGED)
-    except (WalError, OSError) as error:
+    except WalError as error:
         return _fail(options, error, UNREADABLE)
-    except KeyboardInterrupt:
-        return 130
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        sys.stdout.flush()  # which fails again, if that is what has failed
+        return _fail(options, error, UNREADABLE)
     return status
+
+
+def _flushed(status: int) -> int:
+    """The exit status, once all that was printed has gone where it should."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return _unwritten(error)
+    return status
+
+
+def _unwritten(error: OSError) -> int:
+    """Standard output is lost."""
+    _discard(sys.stdout)
+    if isinstance(error, BrokenPipeError):
+        return WELL  # whoever read had enough
+    return _complain(f"cannot write the output: {error.strerror or error}")
+
+
+def _complain(text: str) -> int:
+    """Says on stderr, if there is one, what kept a command from its work."""
+    if sys.stderr is not None:
+        try:
+            print(f"pylogwal: {text}", file=sys.stderr, flush=True)
+        except OSError:
+            _discard(sys.stderr)
+    return UNREADABLE
+
+
+def _discard(stream: TextIO) -> None:
+    """Python would write what is left of it at exit, and complain."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pylogwal",
         description="Looks at a Raft log on disk, read-only, also beside a live writer.",
-        epilog="exit status: 0 well, 1 damage found, 2 wrong use, 3 could not read",
+        epilog="exit status: 0 success, 1 corruption found, 2 usage error, 3 I/O error",
     )
     parser.add_argument(
         "--version", action=_Version, nargs=0, help="show the version of pylogwal and exit"
@@ -91,10 +159,12 @@ class _Version(argparse.Action):
         parser.exit(WELL)
 
 
-def _add_reader(subparsers: Subparsers, name: str, text: str) -> argparse.ArgumentParser:
+def _add_reader(
+    subparsers: Subparsers, name: str, text: str, json_help: str = "print one JSON object"
+) -> argparse.ArgumentParser:
     parser = subparsers.add_parser(name, help=text, description=text)
     parser.add_argument("directory", metavar="DIR", type=_directory, help="the log's directory")
-    parser.add_argument("--json", action="store_true", help="JSON; dump: a line an entry")
+    parser.add_argument("--json", action="store_true", help=json_help)
     return parser
 
 
@@ -105,7 +175,7 @@ def _directory(text: str) -> str:
 
 
 def _fail(options: argparse.Namespace, error: Exception, status: int) -> int:
-    print(f"pylogwal: {error}", file=sys.stderr)
+    _complain(str(error))
     if getattr(options, "json", False):
         names = ("file", "offset", "first_index", "last_index", "errno")
         known = {name: getattr(error, name, None) for name in names}
@@ -197,8 +267,10 @@ def _print_facts(facts: dict[str, Any]) -> None:
         "files": "{count}, {bytes:,} bytes".format(**facts["files"]),
         "recovery": "would cut nothing"
         if not recovery["cut_bytes"]
-        else "would cut {cut_bytes:,} bytes ({cut_batches} whole batches) behind the last entry: "
-        "nothing in the log says that any of it was durable".format(**recovery),
+        else "would cut {cut_bytes:,} bytes ({batches}) behind the last entry: "
+        "nothing in the log says that any of it was durable".format(
+            batches=_counted(recovery["cut_batches"], "whole batch", "whole batches"), **recovery
+        ),
     }
     for name, text in rows.items():
         print(f"{name:<12}{text}")
@@ -211,9 +283,14 @@ def _print_facts(facts: dict[str, Any]) -> None:
         print("{file:<24}{size:>14,}{end:>14,}  ".format(**segment) + f"{entries}, {sealed}")
 
 
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
+
+
 def _hard_state_line(state: dict[str, Any]) -> str:
     vote = "no vote" if state["voted_for"] is None else f"vote {state['voted_for']!r}"
-    extra = f", {len(base64.b64decode(state['extra']))} bytes of extra" if state["extra"] else ""
+    extra_bytes = _counted(len(base64.b64decode(state["extra"])), "byte", "bytes")
+    extra = f", {extra_bytes} of extra" if state["extra"] else ""
     return f"term {state['term']}, {vote}, commit index {state['commit_index']}{extra}"
 
 
@@ -227,6 +304,7 @@ def add_dump(subparsers: Subparsers) -> None:
         "dump",
         "The entries, one a line: index, term, kind, size in bytes, and the payload's beginning. "
         "With --json one object a line, with the whole payload in base64.",
+        "print one JSON object per entry and line, with the whole payload in base64",
     )
     parser.add_argument(
         "--from", dest="first", metavar="N", type=_index, default=1, help="first index"

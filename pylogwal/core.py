@@ -180,9 +180,7 @@ def _what_is_lost(first: int | None, last: int | None, *, opening: bool) -> str:
         lost = f"entry {first} is lost"
     else:
         lost = f"entries {first}..{last} are lost"
-    join = (
-        "take this member out and let it join again as a new one, never with an older copy of its log"
-    )
+    join = "let this member join again as a new one, never with an older copy of its log"
     if opening or last is None:
         return f"; {lost}; nothing was changed, and the log does not open: {join}"
     return (

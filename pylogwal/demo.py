@@ -15,12 +15,11 @@ import argparse
 import asyncio
 import contextlib
 import multiprocessing
+import multiprocessing.resource_tracker
 import random
-import shutil
 import statistics
 import struct
 import sys
-import tempfile
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
@@ -32,7 +31,9 @@ import pylogwal
 from pylogwal.demo_model import Model, Source, default_text, lost_entries
 from pylogwal.demo_speed import measure
 from pylogwal.errors import CorruptionError, WalError
+from pylogwal.interrupts import signals_held
 from pylogwal.log_store import WalLogStore
+from pylogwal.scratch import temporary_directory
 from pylogwal.types import HardState, LogId, Stats
 from pylogwal.wal import Wal
 
@@ -111,16 +112,8 @@ def _work_directory(kept: Path | None) -> Iterator[Path]:
         kept.mkdir(parents=True, exist_ok=True)
         yield kept.absolute()
         return
-    made = Path(tempfile.mkdtemp(prefix="pylogwal-demo-"))
-    try:
+    with temporary_directory("pylogwal-demo-", keep_on=(_LostError, CorruptionError)) as made:
         yield made
-    except (_LostError, CorruptionError):
-        print(f"kept for a look at it: {made}", file=sys.stderr)
-        raise
-    except BaseException:
-        shutil.rmtree(made)
-        raise
-    shutil.rmtree(made)
 
 
 # -- the child -------------------------------------------------------------------------------------
@@ -130,7 +123,7 @@ def _child(directory: str, source: str, term: int, seed: int, reports: Connectio
     """Appends until it is killed, or its parent has gone."""
     try:
         asyncio.run(_append(directory, Source(Path(source).read_bytes()), term, seed, reports))
-    except (BrokenPipeError, KeyboardInterrupt):
+    except BrokenPipeError:
         pass
     except WalError as error:
         sys.exit(f"pylogwal: {type(error).__name__}: {error}")
@@ -230,10 +223,12 @@ class _Demo:
         seed = self.random.randrange(2**32)
         arguments = (str(self.log), str(self.text_file), term, seed, to_report)
         child = spawn.Process(target=_child, args=arguments, daemon=True)
-        child.start()
-        to_report.close()
+        multiprocessing.resource_tracker.ensure_running()  # its start would let signals through
         ended = False
         try:
+            with signals_held():  # Ctrl-C is for us alone: the child is killed
+                child.start()
+                to_report.close()
             reports.poll(CHILD_STARTS_S)
             kill_s = time.monotonic() + after_s
             while (left_s := kill_s - time.monotonic()) > 0:
@@ -241,7 +236,8 @@ class _Demo:
                     self.hear(reports)
         except EOFError:
             ended = True
-        child.kill()
+        finally:
+            child.kill()
         with contextlib.suppress(EOFError):
             while True:
                 self.hear(reports)
@@ -311,8 +307,9 @@ class _Demo:
         """The lines that matter."""
         recovery_ms = [stats.recovery_ms for stats in self.opens]
         cut_bytes = sum(stats.cut_bytes for stats in self.opens)
+        kills = f"{len(self.opens)} kill" + "s" * (len(self.opens) != 1)
         print(
             f"\nacknowledged {self.acknowledged:,}, recovered {recovered:,}, lost {lost:,}, "
-            f"cut {cut_bytes:,} bytes in {len(self.opens)} kills; recovery "
+            f"cut {cut_bytes:,} bytes in {kills}; recovery "
             f"{statistics.median(recovery_ms):.1f} ms, at most {max(recovery_ms):.1f} ms"
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from mounts import command, mounts_needed
 
-from pylogwal import Entry, HardState, Wal, cli, demo
+from pylogwal import Entry, HardState, Wal, cli, demo, scratch
 from pylogwal.demo_model import Model, Source, default_text, lost_entries
 
 TEXT = b"".join(b"line %d of the text\n" % number for number in range(50))
@@ -147,10 +147,10 @@ def test_a_loss_is_told_and_is_exit_status_1(
     recovered: int,
 ) -> None:
     monkeypatch.setattr(demo, "_Demo", forgetful)
-    monkeypatch.setattr(demo.tempfile, "mkdtemp", lambda prefix: str(tmp_path))
+    monkeypatch.setattr(scratch.tempfile, "mkdtemp", lambda **_: str(tmp_path))
     assert cli.main(["demo"]) == 1
     told = capsys.readouterr()
-    assert f"\nacknowledged 10, recovered {recovered}, lost 1, cut 0 bytes in 1 kills" in told.out
+    assert f"\nacknowledged 10, recovered {recovered}, lost 1, cut 0 bytes in 1 kill;" in told.out
     assert "nothing that was acknowledged is lost" not in told.out
     assert str(tmp_path) in told.err
     assert (tmp_path / "log").is_dir()
