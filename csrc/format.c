@@ -10,7 +10,6 @@ enum { VERSION = 1, CHECK_OFFSET = 12, FIXED_PART_SIZE = 192 };
 
 static const char *const page_magic[] = {"LWHEADER", "LWFOOTER", "LWCLOSED"};
 static const char lock_magic[] = "LWLOGID\n";
-static const char commit_magic[] = "LWCM";
 
 enum state_flags { HAS_BOUNDARY = 1, HAS_HARD_STATE = 2, HAS_VOTE = 4 };
 
@@ -250,9 +249,7 @@ bool lw_frame_decode(lw_frame *frame, uint32_t seed, const uint8_t *bytes, uint6
 {
     if (room < LW_FRAME_HEADER_SIZE)
         return false;
-    uint64_t word = load64(bytes + 16);
-    /* The cheap test first: behind a torn tail millions of offsets are tried. */
-    if ((word & 0xff) < LW_ENTRY_FRAME || (word & 0xff) > LW_COMMIT_FRAME || word >> 16 != 0)
+    if (!lw_may_be_frame(bytes))
         return false;
     frame->check = load32(bytes);
     if (frame->check != lw_crc32c(seed, bytes + 4, LW_FRAME_HEADER_SIZE - 4))
@@ -260,8 +257,8 @@ bool lw_frame_decode(lw_frame *frame, uint32_t seed, const uint8_t *bytes, uint6
     frame->previous = load32(bytes + 4);
     frame->size = load32(bytes + 8);
     frame->payload_check = load32(bytes + 12);
-    frame->type = (lw_frame_type)(word & 0xff);
-    frame->kind = (uint8_t)(word >> 8);
+    frame->type = (lw_frame_type)bytes[16];
+    frame->kind = bytes[17];
     frame->index = load64(bytes + 24);
     frame->term = load64(bytes + 32);
     return keeps_its_row(frame) && lw_align8(frame->size) <= room - LW_FRAME_HEADER_SIZE;
@@ -284,13 +281,13 @@ void lw_commit_encode(const lw_commit *commit, const lw_identity *identity, uint
     save64(bytes + 16, commit->watermark.segment);
     save64(bytes + 24, commit->watermark.offset);
     save32(bytes + 32, stands_alone_check(identity, offset, bytes));
-    memcpy(bytes + 36, commit_magic, 4);
+    memcpy(bytes + 36, LW_COMMIT_MAGIC, 4);
 }
 
 bool lw_commit_decode(lw_commit *commit, const lw_identity *identity, uint64_t offset,
                       const uint8_t bytes[LW_COMMIT_PAYLOAD_SIZE])
 {
-    if (memcmp(bytes + 36, commit_magic, 4) != 0 || load32(bytes + 32) != stands_alone_check(identity, offset, bytes))
+    if (!lw_may_be_commit(bytes) || load32(bytes + 32) != stands_alone_check(identity, offset, bytes))
         return false;
     commit->start = load64(bytes);
     commit->next = load64(bytes + 8);

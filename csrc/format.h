@@ -5,6 +5,7 @@
 #define LW_FORMAT_H
 
 #include <stdbool.h>
+#include <string.h>
 
 #include "logwal.h"
 
@@ -31,6 +32,7 @@ enum {
 #define LW_MAX_INDEX (UINT64_MAX - 1)
 #define LW_NO_OVERRIDE UINT64_MAX
 
+#define LW_COMMIT_MAGIC "LWCM"
 #define LW_LOCK_NAME "LOCK"
 #define LW_SEGMENT_SUFFIX ".wal"
 #define LW_SPARE_SUFFIX ".spare"
@@ -133,6 +135,18 @@ lw_decoded lw_lock_decode(uint8_t log_id[LW_LOG_ID_SIZE], const uint8_t bytes[LW
 
 /* What a segment's frame checks continue from. */
 uint32_t lw_seed(const lw_identity *);
+
+/* Cheap tests, which hold wherever a frame begins, or the payload of a COMMIT: behind a torn tail millions of offsets are tried. */
+static inline bool lw_may_be_frame(const uint8_t bytes[LW_FRAME_HEADER_SIZE])
+{
+    static const uint8_t zeros[6];
+    return bytes[16] >= LW_ENTRY_FRAME && bytes[16] <= LW_COMMIT_FRAME && memcmp(bytes + 18, zeros, sizeof zeros) == 0;
+}
+
+static inline bool lw_may_be_commit(const uint8_t payload[LW_COMMIT_PAYLOAD_SIZE])
+{
+    return memcmp(payload + 36, LW_COMMIT_MAGIC, 4) == 0;
+}
 
 /* Fills frame->check. */
 void lw_frame_encode(lw_frame *, uint32_t seed, uint8_t bytes[LW_FRAME_HEADER_SIZE]);

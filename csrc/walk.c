@@ -242,13 +242,8 @@ enum { STRETCH = 512 };
 
 static bool is_zero(const uint8_t bytes[STRETCH])
 {
-    uint64_t any = 0;
-    for (size_t i = 0; i < STRETCH; i += sizeof any) {
-        uint64_t word;
-        memcpy(&word, bytes + i, sizeof word);
-        any |= word;
-    }
-    return any == 0;
+    static const uint8_t zeros[STRETCH];
+    return memcmp(bytes, zeros, STRETCH) == 0;
 }
 
 /* The next offset at which a frame could begin: most of what is looked through was never written. A frame that begins in
@@ -283,9 +278,10 @@ void lw_look_ahead_run(void *argument)
     for (uint64_t offset = look->from; limit - offset >= LW_FRAME_HEADER_SIZE; offset += 8) {
         if ((offset - look->from) % STRETCH == 0)
             offset = pass_zeros(segment, offset, limit);
-        if (limit - offset >= LW_COMMIT_FRAME_SIZE)
+        const uint8_t *bytes = segment->base + offset;
+        if (limit - offset >= LW_COMMIT_FRAME_SIZE && lw_may_be_commit(bytes + LW_FRAME_HEADER_SIZE))
             look_at_commit(look, offset);
-        if (look->has_seed)
+        if (look->has_seed && lw_may_be_frame(bytes))
             look_at_frame(look, offset, limit);
     }
 }
