@@ -131,10 +131,13 @@ static int judge_tail_end(lw_judge *j, lw_segment *tail, uint64_t mark_next)
 static int walk_tail(lw_judge *j, lw_segment *tail, uint64_t mark_next)
 {
     lw_recovered *found = j->found;
-    lw_walk walk = {.segment = tail, .state = j->header.state, .watermark = found->watermark};
+    lw_walk walk = {.segment = tail, .state = j->header.state, .watermark = found->watermark, .durable = &found->durable};
     char name[LW_NAME_SIZE];
     lw_segment_name_of(tail, name);
     j->fs->will_read(j->fs, tail->file, tail->size);
+    lw_durable_begin(&found->durable, &j->header.state.bounds);
+    if (found->watermark.segment == tail->identity.number)
+        lw_durable_raise(&found->durable, found->watermark.offset);
     int status = LW_OK;
     for (uint64_t judged_end = 0;; judged_end = tail->end) {
         if (lw_guarded(lw_walk_run, &walk))
@@ -143,16 +146,11 @@ static int walk_tail(lw_judge *j, lw_segment *tail, uint64_t mark_next)
             return lw_fail_errno(j->error, ENOMEM, name, "the offset index");
         if (tail->end == judged_end)
             return status;
-        lw_durable_index durable = {.segment = tail, .watermark = walk.watermark, .index = j->header.state.bounds.next - 1};
         found->state = walk.state;
         found->watermark = walk.watermark;
         found->watermark_is_stored =
             walk.last_stored.segment == tail->identity.number && walk.last_stored.offset >= walk.work_end;
         found->walked_bytes = tail->end - LW_FRAMES_OFFSET;
-        if (lw_guarded(lw_durable_index_run, &durable))
-            return fail_look(j, tail);
-        found->durable_index = durable.index;
-        found->durable_floor = j->header.state.bounds.first - 1;
         status = judge_tail_end(j, tail, mark_next);
         if (status != LW_CORRUPTION || j->writable)
             return status;
@@ -203,8 +201,8 @@ int lw_judge_tail(lw_judge *j, lw_opened *o, lw_segment **out)
     if (!taken.sound)
         return walk_tail(j, tail, mark.state.bounds.next);
     found->state = mark.state;
-    found->durable_index = mark.state.bounds.next - 1;
-    found->durable_floor = mark.state.bounds.first - 1;
+    lw_durable_begin(&found->durable, &mark.state.bounds);
+    lw_durable_raise(&found->durable, mark.end);
     found->closed_cleanly = true;
     return LW_OK;
 }

@@ -196,8 +196,8 @@ static int adopt(lw_wal *wal, lw_recovered *found, lw_error *error)
     wal->durable = found->watermark;
     if (found->closed_cleanly || found->watermark_is_stored)
         wal->stored_watermark = found->watermark;
-    wal->durable_index = found->durable_index;
-    wal->durable_floor = wal->options.read_only ? found->durable_floor : found->state.bounds.first - 1;
+    wal->durable_index = found->durable.index;
+    wal->durable_floor = wal->options.read_only ? found->durable.floor : found->state.bounds.first - 1;
     wal->mark_is_valid = found->closed_cleanly;
     wal->successor_to_wipe = !found->is_new && found->successor != 0;
     if (wal->tail != NULL) {

@@ -14,6 +14,7 @@ void lw_recovered_free(lw_recovered *found)
 {
     lw_segment_list_release(&found->segments);
     lw_index_free(&found->index);
+    lw_durable_free(&found->durable);
     free(found->leftovers);
     free(found->spares);
     memset(found, 0, sizeof *found);
@@ -158,7 +159,7 @@ int lw_recovery_act(lw_fs *fs, lw_file *lock_file, lw_recovered *found, lw_error
             found->removal_errno = stays;
         }
     }
-    found->durable_index = found->state.bounds.next - 1;
+    found->durable.index = found->state.bounds.next - 1;
     found->watermark = (lw_position){lw_recovered_tail(found)->identity.number, lw_recovered_tail(found)->end};
     return LW_OK;
 }

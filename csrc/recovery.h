@@ -4,6 +4,7 @@
 #ifndef LW_RECOVERY_H
 #define LW_RECOVERY_H
 
+#include "durable.h"
 #include "index.h"
 #include "segment_list.h"
 
@@ -16,8 +17,7 @@ typedef struct lw_recovered {
     lw_segment_list segments;
     lw_index index;
     lw_position watermark;  /* the highest that was found */
-    uint64_t durable_index; /* what the log itself proves */
-    uint64_t durable_floor; /* first - 1, as far as the log itself proves that */
+    lw_durable durable;     /* what the log itself proves */
     bool closed_cleanly;    /* the tail's close mark describes its end */
     bool watermark_is_stored; /* nothing lies behind the watermark that a COMMIT in the tail stores, but that COMMIT */
     uint64_t cut_bytes;     /* torn: to be zeroed, from the tail's end */

@@ -133,6 +133,14 @@ static void move_pushed_into_place(lw_segment *segment, const batch *current)
     segment->index_count += current->pushed;
 }
 
+static void count_durable(lw_walk *walk, const batch *current, uint64_t batch_end)
+{
+    uint64_t kept = !current->cuts ? UINT64_MAX : current->cut_from > 0 ? current->cut_from - 1 : 0;
+    lw_durable_add(walk->durable, batch_end, kept, current->bounds.next - 1);
+    if (walk->watermark.segment == walk->segment->identity.number)
+        lw_durable_raise(walk->durable, walk->watermark.offset);
+}
+
 static void apply(lw_walk *walk, const batch *current, const lw_commit *commit, uint64_t batch_end, uint32_t chain)
 {
     lw_segment *segment = walk->segment;
@@ -145,6 +153,8 @@ static void apply(lw_walk *walk, const batch *current, const lw_commit *commit, 
     if (lw_position_before(walk->watermark, commit->watermark))
         walk->watermark = commit->watermark;
     walk->last_stored = commit->watermark;
+    if (walk->durable != NULL)
+        count_durable(walk, current, batch_end);
     segment->end = batch_end;
     segment->chain = chain;
     if (current->stage > AFTER_EPOCH)
@@ -171,6 +181,9 @@ static bool walk_batch(lw_walk *walk)
             if (!lw_commit_decode(&commit, &segment->identity, offset, bytes + LW_FRAME_HEADER_SIZE) ||
                 commit.start != current.start || commit.next != current.bounds.next)
                 return false;
+            walk->out_of_memory = walk->durable != NULL && lw_durable_reserve(walk->durable) != LW_OK;
+            if (walk->out_of_memory)
+                return false;
             apply(walk, &current, &commit, offset + LW_COMMIT_FRAME_SIZE, chain);
             return true;
         }
@@ -185,30 +198,6 @@ void lw_walk_run(void *argument)
     lw_walk *walk = argument;
     while (walk_batch(walk))
         continue;
-}
-
-void lw_durable_index_run(void *argument)
-{
-    lw_durable_index *durable = argument;
-    const lw_segment *segment = durable->segment;
-    lw_frame frame;
-    for (uint64_t offset = LW_FRAMES_OFFSET; offset < segment->end; offset += lw_frame_size(frame.size)) {
-        const uint8_t *bytes = segment->base + offset;
-        lw_commit commit;
-        lw_position here = {segment->identity.number, offset};
-        if (!lw_frame_decode(&frame, segment->seed, bytes, segment->end - offset))
-            return;
-        bool below = lw_position_before(here, durable->watermark);
-        /* Above it, a log that a TRUNCATE made blank may have begun again at a lower index. */
-        if (frame.type == LW_COMMIT_FRAME &&
-            lw_commit_decode(&commit, &segment->identity, offset, bytes + LW_FRAME_HEADER_SIZE) &&
-            (below || commit.next <= durable->index))
-            durable->index = commit.next - 1;
-        if (frame.type == LW_TRUNCATE_FRAME && durable->index >= frame.index)
-            durable->index = frame.index - 1;
-        if (frame.type == LW_RESET_FRAME || (frame.type == LW_PURGE_FRAME && frame.kind == 1))
-            durable->index = 0;
-    }
 }
 
 /* A COMMIT alone, which may have an EPOCH before it, begins where the last batch ends. */

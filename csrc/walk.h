@@ -5,6 +5,7 @@
 #ifndef LW_WALK_H
 #define LW_WALK_H
 
+#include "durable.h"
 #include "segment.h"
 
 typedef struct lw_walk {
@@ -13,6 +14,7 @@ typedef struct lw_walk {
     lw_position watermark; /* the highest seen so far; the caller starts it with the header's and the close mark's */
     lw_position last_stored; /* out: the watermark of the last COMMIT; 0, 0: there is none */
     uint64_t work_end; /* out: behind the last batch that is more than a COMMIT alone; 0: there is none */
+    lw_durable *durable;   /* goes along with it; NULL: not asked for */
     bool out_of_memory;
 } lw_walk;
 
@@ -31,16 +33,8 @@ typedef struct lw_look_ahead {
     uint64_t lowest_index; /* that an ENTRY or TRUNCATE frame recognised has; 2^64-1: none has */
 } lw_look_ahead;
 
-/* Of a walked segment: the highest index whose entry, and all before it, lie below the watermark and were not cut since. */
-typedef struct lw_durable_index {
-    const lw_segment *segment;
-    lw_position watermark;
-    uint64_t index; /* in: the last index that the header knows */
-} lw_durable_index;
-
-/* All touch the mapping: they are bodies for lw_guarded. */
+/* Both touch the mapping: they are bodies for lw_guarded. */
 void lw_walk_run(void *walk);
-void lw_durable_index_run(void *durable_index);
 void lw_look_ahead_run(void *look_ahead);
 
 #endif
