@@ -15,6 +15,7 @@
 #include "lock.h"
 #include "life.h"
 #include "queue.h"
+#include "read_only.h"
 #include "recovery.h"
 #include "syncer.h"
 
@@ -166,7 +167,7 @@ static void make_short_lock(pthread_mutex_t *lock)
     (void)pthread_mutexattr_destroy(&attributes);
 }
 
-static lw_wal *make_handle(const lw_options *options)
+lw_wal *lw_handle_make(const lw_options *options)
 {
     lw_wal *wal = calloc(1, sizeof *wal);
     if (wal == NULL)
@@ -185,8 +186,7 @@ static lw_wal *make_handle(const lw_options *options)
     return wal;
 }
 
-/* Takes over what recovery found. */
-static int adopt(lw_wal *wal, lw_recovered *found, lw_error *error)
+int lw_adopt(lw_wal *wal, lw_recovered *found, lw_error *error)
 {
     memcpy(wal->log_id, found->log_id, LW_LOG_ID_SIZE);
     wal->state = found->state;
@@ -197,6 +197,7 @@ static int adopt(lw_wal *wal, lw_recovered *found, lw_error *error)
     if (found->closed_cleanly || found->watermark_is_stored)
         wal->stored_watermark = found->watermark;
     wal->durable_index = found->durable.index;
+    wal->proven = found->durable;
     wal->durable_floor = wal->options.read_only ? found->durable.floor : found->state.bounds.first - 1;
     wal->mark_is_valid = found->closed_cleanly;
     wal->successor_to_wipe = !found->is_new && found->successor != 0;
@@ -212,6 +213,7 @@ static int adopt(lw_wal *wal, lw_recovered *found, lw_error *error)
     wal->stats.removal_errno = found->removal_errno;
     found->index = (lw_index){0};
     found->segments = (lw_segment_list){0};
+    found->durable = (lw_durable){0};
     return wal->options.read_only ? LW_OK : lw_keeper_adopt_spares(wal, found->spares, found->spare_count, error);
 }
 
@@ -226,7 +228,7 @@ static int recover_for_writing(lw_wal *wal, lw_error *error)
     else if (status == LW_OK)
         status = lw_recovery_act(wal->fs, wal->lock_file, &found, error);
     if (status == LW_OK)
-        status = adopt(wal, &found, error);
+        status = lw_adopt(wal, &found, error);
     if (status == LW_OK && wal->tail == NULL) {
         status = lw_keeper_map_successor(wal, found.successor, wal->options.segment_bytes, found.successor_is_filled, error);
         if (status == LW_OK)
@@ -234,34 +236,6 @@ static int recover_for_writing(lw_wal *wal, lw_error *error)
         if (status == LW_OK)
             wal->durable_oldest = wal->removed_below = wal->tail->identity.number;
     }
-    lw_recovered_free(&found);
-    return status;
-}
-
-enum { READ_ONLY_TRIES = 20, READ_ONLY_PAUSE_NS = 2000000 };
-
-/* What looks like damage may be the writer at work: it is looked at again, from the list of files on. */
-static int recover_for_reading(lw_wal *wal, lw_recovered *found, lw_error *error)
-{
-    for (int try = 1;; try++) {
-        int status = lw_recovery_judge(wal->fs, false, &wal->segments, found, error);
-        if (status == LW_OK && found->is_new && found->lock_missing)
-            status = lw_fail_system(error, LW_LOG_NOT_FOUND, ENOENT, NULL, "there is no log here");
-        bool may_pass = status == LW_CORRUPTION || status == LW_IO;
-        if (!may_pass || try == READ_ONLY_TRIES)
-            return status;
-        lw_recovered_free(found);
-        struct timespec pause = {0, READ_ONLY_PAUSE_NS};
-        (void)nanosleep(&pause, NULL);
-    }
-}
-
-static int open_for_reading(lw_wal *wal, lw_error *error)
-{
-    lw_recovered found;
-    int status = recover_for_reading(wal, &found, error);
-    if (status == LW_OK)
-        status = adopt(wal, &found, error);
     lw_recovered_free(&found);
     return status;
 }
@@ -321,6 +295,7 @@ static void release(lw_wal *wal)
     (void)pthread_mutex_unlock(&wal->lock);
     lw_segment_list_release(&segments);
     lw_index_free(&index);
+    lw_durable_free(&wal->proven);
     lw_keeper_release(wal);
     if (successor != NULL)
         lw_segment_unpin(successor);
@@ -330,7 +305,7 @@ static void release(lw_wal *wal)
     wal->fs = NULL;
 }
 
-static void free_handle(lw_wal *wal)
+void lw_handle_free(lw_wal *wal)
 {
     lw_free_queue(wal);
     while (wal->subscribers != NULL) {
@@ -352,13 +327,13 @@ int lw_wal_open_on(lw_fs *fs, const lw_options *options, lw_wal **out, lw_error 
 {
     uint64_t started_ns = lw_now_ns();
     lw_guard_install();
-    lw_wal *wal = make_handle(options);
+    lw_wal *wal = lw_handle_make(options);
     if (wal == NULL) {
         fs->destroy(fs);
         return lw_fail_errno(error, ENOMEM, NULL, "open");
     }
     wal->fs = fs;
-    int status = options->read_only ? open_for_reading(wal, error) : lw_lock_take(wal, error);
+    int status = options->read_only ? lw_read_log(wal, NULL, error) : lw_lock_take(wal, error);
     if (status == LW_OK && !options->read_only) {
         status = recover_for_writing(wal, error);
         if (status == LW_OK)
@@ -366,7 +341,7 @@ int lw_wal_open_on(lw_fs *fs, const lw_options *options, lw_wal **out, lw_error 
     }
     if (status != LW_OK) {
         release(wal);
-        free_handle(wal);
+        lw_handle_free(wal);
         return status;
     }
     (void)pthread_mutex_lock(&wal->lock); /* the threads run, and may sync already */
@@ -382,33 +357,6 @@ int lw_wal_open(const char *path, const lw_options *options, lw_wal **out, lw_er
     lw_fs *fs;
     int status = lw_fs_posix(path, options->create && !options->read_only, &fs, error);
     return status != LW_OK ? status : lw_wal_open_on(fs, options, out, error);
-}
-
-int lw_wal_refresh(lw_wal *wal, lw_error *error)
-{
-    lw_recovered found;
-    int status = lw_enter(wal, error);
-    if (status != LW_OK)
-        return status;
-    if (!wal->options.read_only) {
-        lw_leave(wal);
-        return LW_OK; /* a writer sees everything as it happens */
-    }
-    (void)pthread_mutex_lock(&wal->accept_lock); /* or the view of the slower of two could go back */
-    status = recover_for_reading(wal, &found, error);
-    if (status == LW_OK) {
-        (void)pthread_mutex_lock(&wal->lock);
-        lw_recovered old = {.segments = wal->segments, .index = wal->index};
-        (void)adopt(wal, &found, error);
-        found = (lw_recovered){.segments = old.segments, .index = old.index, .leftovers = found.leftovers,
-                               .spares = found.spares};
-        lw_show_positions(wal);
-        (void)pthread_mutex_unlock(&wal->lock);
-    }
-    (void)pthread_mutex_unlock(&wal->accept_lock);
-    lw_recovered_free(&found);
-    lw_leave(wal);
-    return status;
 }
 
 /* ---- close ---- */
@@ -468,6 +416,6 @@ void lw_wal_free(lw_wal *wal)
         return; /* its locks may be held by threads that do not exist here */
     stop_threads(wal);
     release(wal);
-    free_handle(wal);
+    lw_handle_free(wal);
 }
 

@@ -14,6 +14,7 @@
 
 #include <pthread.h>
 
+#include "durable.h"
 #include "histogram.h"
 #include "index.h"
 #include "segment_list.h"
@@ -83,6 +84,10 @@ struct lw_wal {
     /* lock: what is durable */
     lw_position durable;
     lw_position stored_watermark; /* the highest in the tail that covers a part of it; 0, 0: none does */
+    lw_durable proven; /* accept_lock: what a read-only handle goes on from */
+    uint64_t headerless; /* accept_lock: the segment behind a sealed tail, which a refresh found without a header; else 0 */
+    uint64_t looked_to; /* accept_lock: how far a refresh looked behind the tail's end for damage; 0: not beyond the next bytes */
+    bool in_doubt; /* atomic: a read of a read-only handle failed, so the next refresh judges the whole log */
     uint64_t durable_ticket;
     uint64_t durable_index;
     uint64_t durable_floor; /* first - 1, as far as that is durable: what a purge that is only accepted raised does not count */

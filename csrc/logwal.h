@@ -121,7 +121,7 @@ typedef struct lw_stats {
     uint64_t recovered_entries;
     uint64_t cut_bytes;   /* at open: torn off the tail */
     uint64_t cut_batches; /* of these, batches whose COMMIT could still be recognised */
-    uint64_t walked_bytes; /* at open: frames read one by one */
+    uint64_t walked_bytes; /* frames read one by one, at open or by the last refresh */
     uint64_t removal_failures; /* files that nothing needs and that could not be removed */
     int removal_errno;         /* of the last of them */
     uint64_t rotations_waited; /* since open: for which no successor was ready */
@@ -205,7 +205,7 @@ int lw_wal_read(lw_wal *, uint64_t first, uint64_t last, uint64_t max_bytes, uin
                 lw_error *);
 void lw_buffer_free(uint8_t *buffer);
 
-/* Read-only handles: looks at the directory again. */
+/* Read-only handles: shows the log as of now; costs what was appended since. Where it fails the handle shows what it showed before. */
 int lw_wal_refresh(lw_wal *, lw_error *);
 /* LW_OK while the handle is open, in the process that opened it. */
 int lw_wal_check_open(lw_wal *, lw_error *);

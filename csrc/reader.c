@@ -72,6 +72,13 @@ static int fail_recycled(uint64_t index, lw_error *error)
     return lw_fail_index(error, LW_PURGED, index, "the writer has purged these entries; refresh() to go on");
 }
 
+/* Of a read-only handle; else NULL: what it knows of the log may not hold any more. */
+static void doubt(lw_wal *beside)
+{
+    if (beside != NULL)
+        __atomic_store_n(&beside->in_doubt, true, __ATOMIC_RELEASE);
+}
+
 /* ---- ranges ---- */
 
 static int copy_items(lw_range *range, lw_span *span)
@@ -121,7 +128,7 @@ static int take_spans(lw_range *range, const lw_index *index, uint64_t first, ui
 int lw_range_open(lw_wal *wal, uint64_t first, uint64_t last, lw_range *range, lw_error *error)
 {
     int status = LW_OK;
-    range->recyclable = wal->options.read_only;
+    range->beside = wal->options.read_only ? wal : NULL;
     range->count = 0;
     range->spans = range->inline_spans;
     (void)pthread_mutex_lock(&wal->lock);
@@ -203,7 +210,10 @@ int lw_range_visit(const lw_range *range, uint64_t max_bytes, lw_entry_visitor *
         v.index = v.span->first;
         v.outcome = FOUND;
         int failed = lw_guarded(visit_span, &v);
-        if (range->recyclable && lw_segment_was_recycled(v.span->segment))
+        bool recycled = range->beside != NULL && lw_segment_was_recycled(v.span->segment);
+        if (recycled || failed || v.outcome != FOUND)
+            doubt(range->beside);
+        if (recycled)
             return fail_recycled(v.index, error);
         if (failed)
             return fail_unreadable(v.span->segment, failed, v.index, error);
@@ -262,11 +272,14 @@ static void lookup_run(void *argument)
         l->outcome = FRAME_DAMAGED;
 }
 
-/* The segment is pinned, or kept by accept_lock. */
-static int look_up(lookup *l, bool recyclable, lw_error *error)
+/* The segment is pinned, or kept by accept_lock. `beside` as in lw_range. */
+static int look_up(lookup *l, lw_wal *beside, lw_error *error)
 {
     int failed = lw_guarded(lookup_run, l);
-    if (recyclable && lw_segment_was_recycled(l->span.segment))
+    bool recycled = beside != NULL && lw_segment_was_recycled(l->span.segment);
+    if (recycled || failed || l->outcome != FOUND)
+        doubt(beside);
+    if (recycled)
         return fail_recycled(l->index, error);
     if (failed)
         return fail_unreadable(l->span.segment, failed, l->index, error);
@@ -289,9 +302,9 @@ static bool term_in_memory(const lw_bounds *bounds, uint64_t index, uint64_t *te
     return true;
 }
 
-static int look_up_pinned(const lw_wal *wal, lookup *l, lw_error *error)
+static int look_up_pinned(lw_wal *wal, lookup *l, lw_error *error)
 {
-    int status = look_up(l, wal->options.read_only, error);
+    int status = look_up(l, wal->options.read_only ? wal : NULL, error);
     lw_segment_unpin(l->span.segment);
     return status;
 }
@@ -350,7 +363,7 @@ int lw_reader_term(lw_wal *wal, uint64_t index, uint64_t *term, lw_error *error)
     if (!holds(&wal->state.bounds, index))
         return LW_NOT_FOUND;
     aim(&l, &wal->index, index);
-    int status = look_up(&l, false, error);
+    int status = look_up(&l, NULL, error);
     if (status == LW_OK)
         *term = l.frame.term;
     return status;
@@ -360,7 +373,7 @@ int lw_reader_compare(lw_wal *wal, const lw_entry *entry, lw_comparison *compari
 {
     lookup l = {.entry = entry};
     aim(&l, &wal->index, entry->index);
-    int status = look_up(&l, false, error);
+    int status = look_up(&l, NULL, error);
     if (status == LW_OK)
         *comparison = l.frame.term != entry->term ? LW_OTHER_TERM : l.equal ? LW_SAME : LW_SAME_TERM_ONLY;
     return status;

@@ -17,7 +17,7 @@ typedef struct lw_span {
 } lw_span;
 
 typedef struct lw_range {
-    bool recyclable; /* another process may recycle the segments: a read-only handle's */
+    lw_wal *beside; /* a read-only handle: another process may recycle its segments. Else NULL */
     size_t count;
     lw_span *spans;
     lw_span inline_spans[LW_INLINE_SPANS];

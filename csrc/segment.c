@@ -88,6 +88,7 @@ typedef struct still_there {
 static void still_there_run(void *argument)
 {
     still_there *question = argument;
+    __atomic_thread_fence(__ATOMIC_ACQUIRE); /* after what was read of the segment before */
     question->yes = lw_page_check(question->segment->base) == question->segment->header_check;
 }
 

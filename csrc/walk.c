@@ -168,12 +168,15 @@ static bool walk_batch(lw_walk *walk)
     batch current = {.start = segment->end, .bounds = walk->state.bounds};
     uint64_t offset = segment->end;
     uint32_t chain = segment->chain;
+    walk->reached = offset;
     for (;;) {
         lw_frame frame;
         const uint8_t *bytes = segment->base + offset;
         if (!lw_frame_decode(&frame, segment->seed, bytes, area_end(segment) - offset) ||
-            (LW_STEP(CHAIN) && frame.previous != chain) ||
-            !payload_verifies(&frame, bytes + LW_FRAME_HEADER_SIZE))
+            (LW_STEP(CHAIN) && frame.previous != chain))
+            return false;
+        walk->reached = offset + lw_frame_size(frame.size);
+        if (!payload_verifies(&frame, bytes + LW_FRAME_HEADER_SIZE))
             return false;
         chain = frame.check;
         if (frame.type == LW_COMMIT_FRAME) {
@@ -198,6 +201,16 @@ void lw_walk_run(void *argument)
     lw_walk *walk = argument;
     while (walk_batch(walk))
         continue;
+}
+
+bool lw_walk_end_holds(const lw_segment *segment)
+{
+    lw_frame frame;
+    if (segment->end == LW_FRAMES_OFFSET)
+        return segment->chain == segment->seed;
+    const uint8_t *bytes = segment->base + segment->end - LW_COMMIT_FRAME_SIZE;
+    return lw_frame_decode(&frame, segment->seed, bytes, LW_COMMIT_FRAME_SIZE) && frame.type == LW_COMMIT_FRAME &&
+           frame.check == segment->chain && payload_verifies(&frame, bytes + LW_FRAME_HEADER_SIZE);
 }
 
 /* A COMMIT alone, which may have an EPOCH before it, begins where the last batch ends. */
@@ -261,7 +274,7 @@ void lw_look_ahead_run(void *argument)
 {
     lw_look_ahead *look = argument;
     const lw_segment *segment = look->segment;
-    uint64_t limit = area_end(segment);
+    uint64_t limit = look->to > 0 && look->to < area_end(segment) ? look->to : area_end(segment);
     look->frames_end = look->from;
     look->lowest_index = UINT64_MAX;
     for (uint64_t offset = look->from; limit - offset >= LW_FRAME_HEADER_SIZE; offset += 8) {

@@ -15,6 +15,7 @@ typedef struct lw_walk {
     lw_position last_stored; /* out: the watermark of the last COMMIT; 0, 0: there is none */
     uint64_t work_end; /* out: behind the last batch that is more than a COMMIT alone; 0: there is none */
     lw_durable *durable;   /* goes along with it; NULL: not asked for */
+    uint64_t reached;      /* out: behind the last frame whose header is valid, perhaps in a batch that is not whole */
     bool out_of_memory;
 } lw_walk;
 
@@ -22,6 +23,7 @@ typedef struct lw_look_ahead {
     const lw_segment *segment; /* identity, base and size are used; where the nonce is unknown, has_seed is false */
     bool has_seed;
     uint64_t from;
+    uint64_t to;     /* 0: the end of the frames' area */
     lw_position end; /* of the last whole batch in the log */
     /* out */
     bool contradicted; /* a COMMIT that stands alone knew of something durable behind `end` */
@@ -36,5 +38,8 @@ typedef struct lw_look_ahead {
 /* Both touch the mapping: they are bodies for lw_guarded. */
 void lw_walk_run(void *walk);
 void lw_look_ahead_run(void *look_ahead);
+
+/* Whether the last frame before segment->end is the COMMIT that was read there. Touches the mapping, inside lw_guarded. */
+bool lw_walk_end_holds(const lw_segment *);
 
 #endif

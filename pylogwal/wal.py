@@ -352,8 +352,14 @@ class Wal:
         return self.core.hard_state()
 
     def refresh(self) -> None:
-        """Read-only: looks at the directory again, and then shows the log as of now. Blocks as
-        opening does. On a handle that writes it does nothing: that one sees everything.
+        """Read-only: goes on from where it stopped, and then shows the log as of now: what was
+        appended, and what was truncated, purged or reset. On a handle that writes it does nothing:
+        that one sees everything.
+
+        Costs what was appended since the last refresh; blocks while that is read. What it cannot go
+        on from (the log was recovered after a crash, or purged past what was read) it reads anew,
+        as opening does. Raises CorruptionError, or LogIOError; the handle then shows what it
+        showed before.
         """
         self.core.refresh()
 
