@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "crc32c.h"
 #include "error.h"
 
 /* ---- names ---- */
@@ -47,8 +48,10 @@ static int list_names(lw_judge *j)
     int failed = j->fs->list(j->fs, visit_name, j);
     if (failed)
         return lw_fail_errno(j->error, failed, NULL, "cannot list the directory");
-    if (j->number_count > 0)
+    if (j->number_count > 0) {
         qsort(j->numbers, j->number_count, sizeof *j->numbers, compare_numbers);
+        j->found->names = lw_crc32c(0, j->numbers, j->number_count * sizeof *j->numbers);
+    }
     return LW_OK;
 }
 
@@ -245,6 +248,8 @@ static int judge_leftovers(lw_judge *j)
         lw_page header;
         lw_decoded decoded;
         int status = lw_judge_open(j, j->numbers[i], false, &o);
+        if (status == LW_IO && j->error->sys_errno == ENOENT && !j->writable)
+            continue; /* removed meanwhile, as it should be */
         if (status != LW_OK)
             return status;
         status = lw_judge_page(j, &o, 0, LW_HEADER, &header, &decoded);
@@ -255,19 +260,6 @@ static int judge_leftovers(lw_judge *j)
             return status;
         if (keep_number(&found->leftovers, &found->leftover_count, j->numbers[i]))
             return lw_fail_errno(j->error, ENOMEM, NULL, "recovery");
-    }
-    return LW_OK;
-}
-
-/* Beside a writer: a file that was used again after its header was read looks like a segment without frames. */
-static int check_not_recycled(lw_judge *j)
-{
-    for (size_t i = 0; i < j->found->segments.count; i++) {
-        char name[LW_NAME_SIZE];
-        const lw_segment *segment = lw_segment_list_items(&j->found->segments)[i];
-        lw_segment_name_of(segment, name);
-        if (lw_segment_was_recycled(segment))
-            return lw_fail_corrupt(j->error, name, 0, 1, 0, "the header has changed while the log was read");
     }
     return LW_OK;
 }
@@ -287,16 +279,15 @@ static int judge_directory(lw_judge *j)
     if (!have)
         return judge_headerless(j);
     status = lw_judge_tail(j, &o, &tail);
-    if (status == LW_OK && !j->writable)
+    if (status != LW_OK)
+        return status;
+    if (!j->writable)
         lw_segment_close_file(tail);
-    if (status == LW_OK)
-        status = lw_judge_sealed(j, tail);
+    status = lw_judge_sealed(j, tail);
+    j->found->is_partial = status != LW_OK && !j->writable;
     if (status == LW_OK)
         status = judge_leftovers(j);
-    if (status == LW_OK && !j->writable)
-        status = check_not_recycled(j);
-    if (status == LW_OK)
-        oldest_first(j->found);
+    oldest_first(j->found);
     return status;
 }
 

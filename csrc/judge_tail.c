@@ -67,9 +67,7 @@ static void closed_tail_run(void *argument)
     const lw_page *mark = closed->mark;
     const uint8_t *items = segment->base + lw_index_offset(segment->size, mark->index_count);
     lw_frame frame;
-    if (lw_crc32c(0, items, (size_t)(mark->index_count * LW_INDEX_ITEM_SIZE)) != mark->index_check ||
-        (lw_frame_decode(&frame, segment->seed, segment->base + mark->end, segment->size - LW_PAGE_SIZE - mark->end) &&
-         frame.previous == mark->chain))
+    if (lw_crc32c(0, items, (size_t)(mark->index_count * LW_INDEX_ITEM_SIZE)) != mark->index_check)
         return;
     if (lw_segment_reserve(segment, mark->index_count) != LW_OK) {
         closed->out_of_memory = true;
@@ -77,6 +75,11 @@ static void closed_tail_run(void *argument)
     }
     for (uint64_t i = 0; i < mark->index_count; i++)
         segment->index_items[i] = lw_index_item_load(items, i);
+    /* Last: beside a writer that goes on here, the index is overwritten only behind a frame that continues the chain. */
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    if (lw_frame_decode(&frame, segment->seed, segment->base + mark->end, segment->size - LW_PAGE_SIZE - mark->end) &&
+        frame.previous == mark->chain)
+        return;
     segment->index_first = mark->index_first;
     segment->index_count = mark->index_count;
     segment->lowest_override = mark->lowest_override;
@@ -157,6 +160,22 @@ static int walk_tail(lw_judge *j, lw_segment *tail, uint64_t mark_next)
     }
 }
 
+/* Beside a writer: whether the next segment got its name after the directory was listed. */
+static bool next_is_new(lw_judge *j, const lw_opened *tail)
+{
+    lw_error ignored;
+    lw_error *reported = j->error;
+    lw_opened next;
+    if (j->writable)
+        return false;
+    j->error = &ignored;
+    bool exists = lw_judge_open(j, tail->number + 1, false, &next) == LW_OK;
+    j->error = reported;
+    if (exists)
+        j->fs->close(j->fs, next.file);
+    return exists;
+}
+
 int lw_judge_tail(lw_judge *j, lw_opened *o, lw_segment **out)
 {
     lw_recovered *found = j->found;
@@ -177,7 +196,7 @@ int lw_judge_tail(lw_judge *j, lw_opened *o, lw_segment **out)
     lw_segment *tail = *out;
     bool sealed = has_footer == LW_VALID && lw_same_identity(&footer.identity, &tail->identity);
     j->successor_may_have_begun = sealed;
-    if (sealed && found->successor == 0)
+    if (sealed && found->successor == 0 && !next_is_new(j, o))
         return lw_fail_corrupt(j->error, o->name, 0, footer.state.bounds.next, UINT64_MAX,
                                "the segment is sealed, but the one after it is gone");
     found->watermark = j->header.watermark;

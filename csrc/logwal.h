@@ -205,7 +205,8 @@ int lw_wal_read(lw_wal *, uint64_t first, uint64_t last, uint64_t max_bytes, uin
                 lw_error *);
 void lw_buffer_free(uint8_t *buffer);
 
-/* Read-only handles: shows the log as of now; costs what was appended since. Where it fails the handle shows what it showed before. */
+/* Read-only handles: shows the log as of now; costs what was appended since. LW_IO with EAGAIN: the log changes faster than it can be
+ * read. Where it fails the handle shows what it showed before. */
 int lw_wal_refresh(lw_wal *, lw_error *);
 /* LW_OK while the handle is open, in the process that opened it. */
 int lw_wal_check_open(lw_wal *, lw_error *);

@@ -32,6 +32,10 @@ typedef struct lw_recovered {
     size_t spare_count;
     uint64_t removal_failures; /* leftovers that could not be removed */
     int removal_errno;         /* of the last of them */
+    uint32_t names; /* a checksum of the numbers of all segment files */
+    /* Judged for reading, and the tail is sound, but one of the segments before it is not, or is gone. What was found until then
+     * is here all the same: a writer may just have purged what is missing. */
+    bool is_partial;
 } lw_recovered;
 
 static inline lw_segment *lw_recovered_tail(const lw_recovered *found)

@@ -61,7 +61,9 @@ class Wal:
     max_queue_bytes: what writes may hold that wait for a rotation, 1 byte or more, default 64 MiB;
         a write that finds the queue full waits, or is a QueueFullError (`WalLogStore.submit`).
     create: make a log where there is none (default True).
-    read_only: open without a lock, beside a live writer, as of now; `refresh` looks again.
+    read_only: open without a lock, beside a live writer, as of now; `refresh` looks again. Damage
+        is reported where two looks agree on it. Raises LogIOError with errno EAGAIN where the
+        writer purges faster than the log can be read, after 20 looks or 1 s: try again.
 
     Raises ValueError that names a bad option; TypeError or ValueError for a path that is none;
     LogNotFoundError where there is no log, and none is to be created, or no parent directory;
@@ -358,8 +360,8 @@ class Wal:
 
         Costs what was appended since the last refresh; blocks while that is read. What it cannot go
         on from (the log was recovered after a crash, or purged past what was read) it reads anew,
-        as opening does. Raises CorruptionError, or LogIOError; the handle then shows what it
-        showed before.
+        as opening does. Raises CorruptionError, or LogIOError (EAGAIN as at open); the handle then
+        shows what it showed before.
         """
         self.core.refresh()
 
