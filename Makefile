@@ -4,17 +4,18 @@ PYTHON ?= python3
 FUZZ_SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
+IN_PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 SOURCES := $(wildcard csrc/*.[ch] csrc/python/*.[ch]) csrc/build.py setup.py
 
 .PHONY: test prove prove-tests fuzz sanitize prove-long build demo bench bench-peers targets guard lint wheel clean
 
 test: build  ## set up and run all tests; ARGS are pytest's
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(IN_PARALLEL) $(ARGS)
 
 prove: prove-tests fuzz sanitize  ## all of what `make test` samples, within a quarter of an hour
 
 prove-tests: build  ## crashes, mutants, faults, hostile bytes, power cuts, leaks
-	$(BIN)/python -m pytest -m prove -o faulthandler_timeout=1800 $(ARGS)
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m prove -o faulthandler_timeout=1800 $(ARGS)
 
 fuzz:  ## libFuzzer on recovery and the decoders, FUZZ_SECONDS (60) each
 	tests/fuzz/run $(FUZZ_SECONDS)

@@ -73,7 +73,9 @@ def flip(path: Path, offset: int, size: int = 1) -> None:
 
 
 def snapshot(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
+    """Without spares, which the file thread may rename meanwhile."""
+    files = [path for path in directory.iterdir() if path.suffix != ".spare"]
+    return {path.name: path.read_bytes() for path in files}
 
 
 # -- a log that is well ----------------------------------------------------------------------------
