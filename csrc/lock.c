@@ -77,17 +77,27 @@ static void watch_forks(void)
     (void)pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-void lw_lock_note_process(lw_wal *wal)
+unsigned lw_lock_process(void)
 {
     (void)pthread_once(&fork_once, watch_forks); /* for readers, too: a child does not inherit their mappings */
     notice_clone();
-    wal->fork_generation = __atomic_load_n(&fork_generation, __ATOMIC_RELAXED);
+    return __atomic_load_n(&fork_generation, __ATOMIC_RELAXED);
+}
+
+bool lw_lock_process_is(unsigned named)
+{
+    return named == __atomic_load_n(&fork_generation, __ATOMIC_RELAXED) &&
+           __atomic_load_n(fork_mark, __ATOMIC_ACQUIRE) == MARKED;
+}
+
+void lw_lock_note_process(lw_wal *wal)
+{
+    wal->fork_generation = lw_lock_process();
 }
 
 bool lw_forked(const lw_wal *wal)
 {
-    return wal->fork_generation != __atomic_load_n(&fork_generation, __ATOMIC_RELAXED) ||
-           __atomic_load_n(fork_mark, __ATOMIC_ACQUIRE) != MARKED;
+    return !lw_lock_process_is(wal->fork_generation);
 }
 
 int lw_fail_forked(lw_error *error)

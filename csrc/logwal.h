@@ -216,6 +216,54 @@ void lw_wal_stats(lw_wal *, lw_stats *);
 /* Fills at most `capacity` rows with the segments whose numbers are above `after`, oldest first; returns how many it filled. */
 size_t lw_wal_segments(lw_wal *, uint64_t after, lw_segment_info *, size_t capacity);
 
+/* Verification: reads everything that the log in a directory relies on, also where it does not open, and changes nothing. */
+typedef enum lw_finding_kind {
+    LW_FOUND_LOCK,
+    LW_FOUND_HEADER,
+    LW_FOUND_CLOSE_MARK,
+    LW_FOUND_FRAME,
+    LW_FOUND_COMMIT,
+    LW_FOUND_CHAIN, /* each is valid, but they do not go together */
+    LW_FOUND_OFFSET_INDEX,
+    LW_FOUND_FOOTER,
+    LW_FOUND_SHORT_FILE,
+    LW_FOUND_MISSING_SEGMENT,
+    LW_FOUND_FOREIGN_FILE,
+    LW_FOUND_UNREADABLE /* the system reports an error */
+} lw_finding_kind;
+
+typedef struct lw_finding {
+    int kind;
+    int needed;    /* what the log holds now, or its next recovery, depends on it */
+    int has_index;
+    uint64_t segment; /* 0: none, as LOCK is none */
+    uint64_t offset;  /* in bytes, in `file` */
+    uint64_t first_index;
+    uint64_t last_index; /* 2^64-1: not known */
+    char file[48];
+    char detail[184];
+} lw_finding;
+
+typedef struct lw_verify_progress {
+    uint64_t bytes;       /* verified so far */
+    uint64_t total_bytes; /* as far as known by now */
+    uint64_t segments;
+    uint64_t entries;     /* found whole so far, of first_index..next_index - 1 */
+    uint64_t first_index; /* this and next_index are 0 until the last segment is read */
+    uint64_t next_index;
+} lw_verify_progress;
+
+typedef struct lw_verify lw_verify;
+
+/* `wal`: a handle, whose closing ends the verification, and which must outlive it; or NULL. */
+int lw_verify_open(const char *path, lw_wal *wal, lw_verify **, lw_error *);
+/* LW_OK: a finding. LW_PENDING: none yet, call again: a call reads about 4 MiB. LW_NOT_FOUND: that was all. Any other status ends
+ * the verification. One thread at a time. */
+int lw_verify_next(lw_verify *, lw_finding *, lw_verify_progress *, lw_error *);
+/* Ends it early: the calls that follow give what was found until now, and then LW_NOT_FOUND. */
+int lw_verify_stop(lw_verify *, lw_error *);
+void lw_verify_free(lw_verify *);
+
 uint32_t lw_crc32c(uint32_t crc, const void *data, size_t size);
 uint32_t lw_crc32c_portable(uint32_t crc, const void *data, size_t size);
 

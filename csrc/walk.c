@@ -161,8 +161,7 @@ static void apply(lw_walk *walk, const batch *current, const lw_commit *commit, 
         walk->work_end = batch_end;
 }
 
-/* Reads one batch from *offset; false where it is not whole. */
-static bool walk_batch(lw_walk *walk)
+bool lw_walk_batch(lw_walk *walk)
 {
     lw_segment *segment = walk->segment;
     batch current = {.start = segment->end, .bounds = walk->state.bounds};
@@ -199,7 +198,7 @@ static bool walk_batch(lw_walk *walk)
 void lw_walk_run(void *argument)
 {
     lw_walk *walk = argument;
-    while (walk_batch(walk))
+    while (lw_walk_batch(walk))
         continue;
 }
 

@@ -35,6 +35,8 @@ typedef struct lw_look_ahead {
     uint64_t lowest_index; /* that an ENTRY or TRUNCATE frame recognised has; 2^64-1: none has */
 } lw_look_ahead;
 
+/* Reads one batch from the segment's end on; false where it is not whole, and then nothing has changed. Touches the mapping. */
+bool lw_walk_batch(lw_walk *);
 /* Both touch the mapping: they are bodies for lw_guarded. */
 void lw_walk_run(void *walk);
 void lw_look_ahead_run(void *look_ahead);

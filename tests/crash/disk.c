@@ -365,6 +365,8 @@ void disk_eager(unsigned percent)
 
 static void moment(void)
 {
+    if (sim_is_quiet())
+        return;
     if (sim_event())
         sim_die();
     if (sim_chance(30))
@@ -375,7 +377,7 @@ static void moment(void)
 /* The error that it has to fail with, or 0. */
 static int failure_of(disk_operation operation)
 {
-    if ((failing & operation) == 0 || failing_in == 0 || --failing_in > 0)
+    if (sim_is_quiet() || (failing & operation) == 0 || failing_in == 0 || --failing_in > 0)
         return 0;
     any_failed = true;
     if (sim_chance(failing_again))

@@ -1,5 +1,6 @@
 /*
  *     crash random FIRST COUNT       histories FIRST .. FIRST+COUNT-1
+ *     crash beside FIRST COUNT       the same, and who reads beside the writer verifies the log
  *     crash damage FIRST COUNT       the same with one place damaged at the end
  *     crash scripts SCHEDULES DEPTH  the scripted ones; see scripts.h
  *     crash script ...               one of them, as a failure names it
@@ -28,15 +29,16 @@ static int run_damage(uint64_t first, uint64_t count)
     return 0;
 }
 
-static int run_random(uint64_t first, uint64_t count)
+static int run_random(const char *how, uint64_t first, uint64_t count)
 {
     static char history[80];
+    s.verifies = strcmp(how, "beside") == 0;
     for (uint64_t seed = first; seed < first + count; seed++) {
-        (void)snprintf(history, sizeof history, "random %llu 1", (unsigned long long)seed);
+        (void)snprintf(history, sizeof history, "%s %llu 1", how, (unsigned long long)seed);
         s.history = history;
         random_history(seed);
     }
-    (void)printf("random: %llu histories, %llu crashes\n", (unsigned long long)count, (unsigned long long)s.crashes);
+    (void)printf("%s: %llu histories, %llu crashes\n", how, (unsigned long long)count, (unsigned long long)s.crashes);
     return 0;
 }
 
@@ -89,8 +91,8 @@ int main(int argc, char **argv)
         scripts_run(strtoull(argv[2], NULL, 10), strtoull(argv[3], NULL, 10));
         return 0;
     }
-    if (argc == 4 && strcmp(argv[1], "random") == 0)
-        return run_random(strtoull(argv[2], NULL, 10), strtoull(argv[3], NULL, 10));
+    if (argc == 4 && (strcmp(argv[1], "random") == 0 || strcmp(argv[1], "beside") == 0))
+        return run_random(argv[1], strtoull(argv[2], NULL, 10), strtoull(argv[3], NULL, 10));
     if (argc == 4 && strcmp(argv[1], "damage") == 0)
         return run_damage(strtoull(argv[2], NULL, 10), strtoull(argv[3], NULL, 10));
     (void)fprintf(stderr, "usage: see tests/crash/main.c\n");

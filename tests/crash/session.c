@@ -46,7 +46,7 @@ void session_begin(void)
     s.ticket = 0;
     s.untouched = false;
     s.power_held = true;
-    s.fails = s.poisoned = s.copied = false;
+    s.fails = s.poisoned = s.copied = s.garbled = false;
     s.profile = 0;
 }
 
@@ -119,6 +119,61 @@ static void allow(int status, const lw_error *error, const char *what)
     tell("    -> %s", describe(error));
 }
 
+/* ---- verification ---- */
+
+typedef struct verified {
+    unsigned needed; /* findings that something depends on */
+    unsigned others;
+    unsigned of_closing; /* of these, close marks and offset indexes of the tail */
+    lw_finding first;
+    int status; /* LW_NOT_FOUND: it came to its end */
+} verified;
+
+static verified verify_log(void)
+{
+    verified v = {.status = LW_PENDING};
+    lw_verify *verify;
+    lw_finding finding;
+    lw_verify_progress progress;
+    lw_error error;
+    v.status = lw_verify_open_on(disk_open(), NULL, &verify, &error);
+    if (v.status != LW_OK)
+        return v;
+    while (v.status == LW_OK || v.status == LW_PENDING) {
+        v.status = lw_verify_next(verify, &finding, &progress, &error);
+        if (v.status != LW_OK)
+            continue;
+        if (v.needed + v.others == 0 || (v.needed == 0 && finding.needed))
+            v.first = finding;
+        v.needed += finding.needed != 0;
+        v.others += finding.needed == 0;
+        v.of_closing += finding.needed == 0 && (finding.kind == LW_FOUND_CLOSE_MARK || finding.kind == LW_FOUND_OFFSET_INDEX);
+    }
+    if (v.status == LW_NOT_FOUND && v.needed + v.others == 0 && progress.bytes != progress.total_bytes)
+        fail("verification ends after %llu of %llu bytes", (unsigned long long)progress.bytes,
+             (unsigned long long)progress.total_bytes);
+    lw_verify_free(verify);
+    return v;
+}
+
+static const char *describe_finding(const lw_finding *finding)
+{
+    static char text[400];
+    (void)snprintf(text, sizeof text, "%s at %llu, kind %d, indices %llu..%llu: %s", finding->file,
+                   (unsigned long long)finding->offset, finding->kind, (unsigned long long)finding->first_index,
+                   (unsigned long long)finding->last_index, finding->detail);
+    return text;
+}
+
+/* Of the disk as it is, without a moment's passing. */
+static verified verify_quietly(void)
+{
+    sim_be_quiet(true);
+    verified v = verify_log();
+    sim_be_quiet(false);
+    return v;
+}
+
 /* ---- open, close, crash ---- */
 
 static void check_found(void)
@@ -158,7 +213,10 @@ bool session_open(void)
     lw_error error;
     tell("open");
     uint64_t before = s.copied ? disk_checksum() : 0;
+    verified v = verify_quietly();
     int status = lw_wal_open_on(disk_open(), &s.options, &s.wal, &error);
+    if (status == LW_OK && v.needed + v.others > (s.garbled ? v.of_closing : 0))
+        fail("a log that opens is damaged, verification says: %s", describe_finding(&v.first));
     if (status != LW_OK) {
         s.wal = NULL;
         if (s.copied && (status != LW_DISK_FULL || disk_checksum() != before))
@@ -189,10 +247,13 @@ void session_open_damaged(size_t least)
     lw_error error;
     model_print found;
     uint64_t before = disk_checksum();
+    verified v = verify_quietly();
     int status = lw_wal_open_on(disk_open(), &s.options, &s.wal, &error);
     if (status != LW_OK) {
         s.wal = NULL;
         tell("    -> %s", describe(&error));
+        if (status == LW_CORRUPTION && v.needed == 0)
+            fail("the log does not open (%s), and verification finds nothing", describe(&error));
         if (disk_checksum() != before)
             fail("the open of a damaged log failed, and changed it: %s", describe(&error));
         return;
@@ -201,6 +262,8 @@ void session_open_damaged(size_t least)
     tell("    -> %s", status == LW_OK ? "read" : describe(&error));
     if (status == LW_OK && model_find(&s.model, &found, least, s.model.writes) == SIZE_MAX)
         fail("damage went unnoticed");
+    if (status == LW_CORRUPTION && v.needed == 0)
+        fail("the log cannot be read (%s), and verification finds nothing", describe(&error));
 }
 
 void session_open_locked(void)
@@ -237,6 +300,7 @@ static void crash(bool power, disk_survival survival, unsigned last)
     s.crashes++;
     if (disk_sync_failed() || power)
         s.power_held = false;
+    s.garbled = s.garbled || (power && survival == DISK_TORN);
     s.wal = NULL;
     s.aside = 0;
     s.opens++;
@@ -533,6 +597,12 @@ static void *read_main(void *argument)
     lw_error error;
     model_print found;
     (void)argument;
+    if (s.verifies) {
+        verified v = verify_log();
+        if (v.needed + v.others > 0 && !s.fails && !disk_failed())
+            fail("verification beside the writer: %s", describe_finding(&v.first));
+        return NULL;
+    }
     options.read_only = 1;
     uint64_t opens = s.opens;
     size_t least = s.model.accepted;

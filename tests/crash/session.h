@@ -10,6 +10,7 @@
 #include "model.h"
 #include "sim.h"
 #include "step.h"
+#include "verify.h"
 
 enum { TINY_SEGMENT = 24576, MAX_BATCH = 64 };
 
@@ -24,11 +25,13 @@ typedef struct session {
     bool untouched;    /* opened for writing, and nothing was written since */
     bool fails;        /* operations are made to fail in this life of the process */
     bool copied;       /* a copy with holes: an open for which there is no space changes nothing */
+    bool garbled;      /* a sector was torn or garbled: what a close was storing then looks damaged */
     unsigned profile;  /* of payload sizes */
     unsigned aside;    /* threads that use the handle */
     uint64_t opens;    /* a reader's answer counts only while the log stays open */
     uint64_t crashes;
     const char *history; /* how to run it again */
+    bool verifies;       /* who reads beside the writer verifies the log */
     bool verbose;
 } session;
 

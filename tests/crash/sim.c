@@ -39,6 +39,7 @@ static uint64_t death;
 static uint64_t now_ns;
 static unsigned restless;
 static uint64_t random_state;
+static bool quiet;
 
 /* ---- randomness ---- */
 
@@ -242,6 +243,16 @@ void sim_die_at(uint64_t event)
 uint64_t sim_events(void)
 {
     return events;
+}
+
+void sim_be_quiet(bool yes)
+{
+    quiet = yes;
+}
+
+bool sim_is_quiet(void)
+{
+    return quiet;
 }
 
 bool sim_event(void)

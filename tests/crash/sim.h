@@ -58,6 +58,9 @@ void sim_bury(void);
 /* The process dies at the event with this number, counted from now; 0: never. */
 void sim_die_at(uint64_t event);
 uint64_t sim_events(void); /* since sim_die_at */
+/* While quiet nothing happens by chance, nothing fails and nobody dies: to look at the disk without changing the history. */
+void sim_be_quiet(bool);
+bool sim_is_quiet(void);
 /* Something that a death can come before. Returns true where it comes now: then finish what is half done, and sim_die. */
 bool sim_event(void);
 void sim_die(void);

@@ -44,6 +44,10 @@ def test_random_histories(crash: Path) -> None:
     print(run(crash, "random", 1, 8000))
 
 
+def test_verification_beside_a_writer_finds_nothing(crash: Path) -> None:
+    print(run(crash, "beside", 1, 4000))
+
+
 def test_scripted_histories_at_every_crash_point(crash: Path) -> None:
     print(run(crash, "scripts", 1, 0))
 
@@ -60,6 +64,11 @@ def test_scripted_histories_and_every_crash_point_of_recovery(crash: Path) -> No
 @pytest.mark.prove
 def test_damage_is_noticed_at_length(crash: Path) -> None:
     print(run(crash, "damage", 1_000_000, 100_000))
+
+
+@pytest.mark.prove
+def test_verification_beside_a_writer_finds_nothing_at_length(crash: Path) -> None:
+    print(run(crash, "beside", 1_000_000, 100_000))
 
 
 @pytest.mark.prove

@@ -1,0 +1,91 @@
+#include "verify.h"
+
+#include <errno.h>
+
+#include "crc32c.h"
+#include "error.h"
+
+typedef struct index_look {
+    const lw_segment *segment;
+    const lw_page *page;
+    bool compare;       /* with the places at which the replay found the entries */
+    uint64_t purged_to; /* entries below may be in the offset index or not */
+    uint32_t check;
+    uint64_t different; /* the first item that differs; 2^64-1: none */
+    uint64_t differing; /* items */
+    bool any_lone;      /* an item differs and its neighbours do not */
+    bool any_zero;      /* an item that differs is zero */
+} index_look;
+
+static bool differs(const index_look *look, const uint8_t *items, uint64_t i)
+{
+    const lw_segment *segment = look->segment;
+    uint64_t index = look->page->index_first + i;
+    bool found = index >= segment->index_first && index - segment->index_first < segment->index_count;
+    return found ? segment->index_items[index - segment->index_first] != lw_index_item_load(items, i) : index >= look->purged_to;
+}
+
+static void index_look_run(void *argument)
+{
+    index_look *look = argument;
+    uint64_t count = look->page->index_count;
+    const uint8_t *items = look->segment->base + lw_index_offset(look->segment->size, count);
+    bool before = false; /* whether the item before differs, and the one before that */
+    bool earlier = false;
+    look->check = lw_crc32c(0, items, (size_t)(count * LW_INDEX_ITEM_SIZE));
+    look->different = UINT64_MAX;
+    for (uint64_t i = 0; look->compare && i < count; i++) {
+        bool here = differs(look, items, i);
+        if (here && look->different == UINT64_MAX)
+            look->different = i;
+        look->differing += here;
+        look->any_zero = look->any_zero || (here && lw_index_item_load(items, i) == 0);
+        look->any_lone = look->any_lone || (before && !earlier && !here);
+        earlier = before;
+        before = here;
+    }
+    look->any_lone = look->any_lone || (before && !earlier);
+}
+
+/* True where every entry that the frames hold, and that is not purged, is in the offset index. */
+static bool is_complete(const lw_verify *v, const lw_page *page)
+{
+    const lw_segment *segment = v->segment;
+    uint64_t purged_to = v->replay.walk.state.bounds.first;
+    uint64_t first = segment->index_first > purged_to ? segment->index_first : purged_to;
+    uint64_t next = segment->index_first + segment->index_count;
+    return segment->index_count == 0 || first >= next ||
+           (page->index_count > 0 && page->index_first <= first && page->index_first + page->index_count == next);
+}
+
+/* A writer that opens a closed log may write as far as the offset index, and store a longer one there, before its first sync. If a
+ * power cut then loses its first batch, which zeroes the close mark, the mark describes an offset index that is overwritten in
+ * part. That is no damage, and recovery does without. Damage changes one item, or leaves zeros. */
+static bool is_overwritten(const lw_verify *v, const index_look *look)
+{
+    return v->is_tail && v->is_whole && look->differing > 1 && !look->any_lone && !look->any_zero;
+}
+
+int lw_verify_index(lw_verify *v, lw_placed *at)
+{
+    const lw_page *page = at->page;
+    if (page == NULL || v->segment == NULL || !v->reads_frames)
+        return LW_OK;
+    index_look look = {.segment = v->segment, .page = page, .compare = v->is_whole,
+                       .purged_to = v->replay.walk.state.bounds.first};
+    uint64_t offset = lw_index_offset(v->segment->size, page->index_count);
+    if (lw_guarded(index_look_run, &look))
+        return lw_verify_add_unreadable(v, v->here.number, offset, EIO);
+    if (look.different != UINT64_MAX)
+        offset += look.different * LW_INDEX_ITEM_SIZE;
+    bool same = look.different == UINT64_MAX && (!v->is_whole || is_complete(v, page));
+    at->index_is_sound = look.check == page->index_check;
+    if ((at->index_is_sound && same) || (!at->index_is_sound && is_overwritten(v, &look)))
+        return LW_OK;
+    bool is_needed = !v->is_tail || at->index_is_sound; /* recovery rebuilds that of a closed tail from the frames */
+    const char *what = at->index_is_sound ? "the offset index does not name the places of the entries"
+                       : is_needed        ? "the offset index is damaged"
+                                          : "the offset index is damaged; recovery rebuilds it from the frames";
+    lw_damage *damage = lw_verify_add(v, LW_FOUND_OFFSET_INDEX, v->here.number, offset, is_needed, what);
+    return damage == NULL ? lw_verify_no_memory(v) : LW_OK;
+}
