@@ -28,7 +28,17 @@ from pylogwal.errors import (
 from pylogwal.log_store import WalLogStore, open
 from pylogwal.memory import MemoryLogStore
 from pylogwal.store import LogStore, MetaStore
-from pylogwal.types import Durability, Entry, HardState, LogId, Stats
+from pylogwal.types import (
+    Durability,
+    Entry,
+    Finding,
+    FindingKind,
+    HardState,
+    LogId,
+    Stats,
+    VerifyProgress,
+)
+from pylogwal.verification import Verification
 from pylogwal.wal import Wal
 
 __version__ = "0.1.0"
@@ -45,6 +55,10 @@ __all__ = [
     "HardState",
     "Durability",
     "Stats",
+    "Finding",
+    "FindingKind",
+    "VerifyProgress",
+    "Verification",
     "WalError",
     "InvalidEntryError",
     "EntryTooLargeError",

@@ -16,7 +16,6 @@ import io
 import json
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
@@ -28,7 +27,7 @@ from pylogwal.demo import add_demo
 from pylogwal.errors import CorruptionError, WalError
 from pylogwal.interrupts import ended_by_signals, ignore_interrupts
 from pylogwal.types import Entry, HardState
-from pylogwal.verify import Damage, read_through
+from pylogwal.verify import EXIT_STATUS, WHAT_IS_READ, Damage, read_through, verify_command
 from pylogwal.wal import Wal
 
 if TYPE_CHECKING:
@@ -43,7 +42,6 @@ WELL, DAMAGED, WRONG_USE, UNREADABLE = range(4)
 INTERRUPTED = 130
 
 PREVIEW_BYTES = 60
-PROGRESS_INTERVAL_S = 0.2
 
 
 def run() -> NoReturn:
@@ -368,85 +366,7 @@ def _json_line(entry: Entry) -> str:
 
 def add_verify(subparsers: Subparsers) -> None:
     """`pylogwal verify DIR`."""
-    _add_reader(
-        subparsers,
-        "verify",
-        "Reads the whole log against its checksums, goes on behind damage, and names the file, the "
-        "offset and the entries of each.",
-    ).set_defaults(run=_verify)
-
-
-def _verify(options: argparse.Namespace) -> int:
-    started_s = time.monotonic()
-    report: dict[str, Any] = {"directory": options.directory, "entries": 0, "payload_bytes": 0}
-    damage: list[Damage] = []
-    try:
-        with Wal(options.directory, read_only=True) as wal:
-            report |= {"directory": wal.path, "first_index": wal.first_index()}
-            report |= {"last_index": wal.last_index(), "segments": len(wal.core.segments())}
-            _read_all(wal, report, damage)
-    except CorruptionError as error:  # at open: nothing can be read
-        damage.append(Damage.of(error))
-    except WalError:
-        for item in damage:
-            print(f"pylogwal: damaged: {item}", file=sys.stderr)
-        raise
-    report["seconds"] = round(time.monotonic() - started_s, 3)
-    if options.json:
-        fields = Damage.__slots__
-        rows = [{field: getattr(item, field) for field in fields} for item in damage]
-        _print_json({**report, "damage": rows})
-    else:
-        _print_report(report, damage)
-    return DAMAGED if damage else WELL
-
-
-def _read_all(wal: Wal, report: dict[str, Any], damage: list[Damage]) -> None:
-    progress = _Progress(report["last_index"] - report["first_index"] + 1)
-    for found in read_through(wal, report["first_index"], report["last_index"]):
-        if not isinstance(found, Damage):
-            report["entries"] += len(found)
-            report["payload_bytes"] += sum([len(entry.payload) for entry in found])
-            progress.show(found[-1].index - report["first_index"] + 1)
-        elif damage and (joined := damage[-1].joined(found)):
-            damage[-1] = joined
-        else:
-            damage.append(found)
-    progress.clear()
-
-
-class _Progress:
-    """How far a long run has come, on a terminal's stderr."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._wanted = sys.stderr.isatty()
-        self._next_s = time.monotonic() + PROGRESS_INTERVAL_S
-        self._shown = False
-
-    def show(self, done: int) -> None:
-        """`done` of the total, but not all the time."""
-        if not self._wanted or time.monotonic() < self._next_s:
-            return
-        self._next_s = time.monotonic() + PROGRESS_INTERVAL_S
-        self._shown = True
-        text = f"\r{done:,} of {self._total:,} entries, {100 * done // self._total} %"
-        print(text, end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Takes the line away."""
-        if self._shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-
-def _print_report(report: dict[str, Any], damage: list[Damage]) -> None:
-    for item in damage:
-        print(f"damaged: {item}")
-    if "segments" in report:
-        where = " of {first_index}..{last_index}" if report["entries"] else ""
-        counts = "{payload_bytes:,} bytes of payload, segments: {segments}, {seconds:.2f} s"
-        print(f"verified {{entries:,}} entries{where}, {counts}".format(**report))
-    else:
-        print(f"cannot be opened: {damage[0].message}")
-    if not damage:
-        print("no damage")
+    parser = _add_reader(subparsers, "verify", "Read the whole log, and name what is damaged.")
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description, parser.epilog = WHAT_IS_READ, EXIT_STATUS
+    parser.set_defaults(run=lambda options: verify_command(options.directory, options.json))

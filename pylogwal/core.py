@@ -42,7 +42,7 @@ from pylogwal.errors import (
     UnsupportedFormatError,
     WalError,
 )
-from pylogwal.types import Entry, HardState, LogId
+from pylogwal.types import Entry, Finding, FindingKind, HardState, LogId, VerifyProgress
 
 __all__ = [
     "PERSIST",
@@ -53,6 +53,7 @@ __all__ = [
     "Core",
     "SegmentInfo",
     "Ticket",
+    "Verifier",
     "crc32c",
 ]
 
@@ -91,6 +92,21 @@ _BOUND = (
 """What lw_python_bind makes, in its order."""
 
 _NOWHERE = LogId(0, 0)
+
+_FINDING_KINDS = {
+    lib.LW_FOUND_LOCK: FindingKind.LOCK,
+    lib.LW_FOUND_HEADER: FindingKind.HEADER,
+    lib.LW_FOUND_CLOSE_MARK: FindingKind.CLOSE_MARK,
+    lib.LW_FOUND_FRAME: FindingKind.FRAME,
+    lib.LW_FOUND_COMMIT: FindingKind.COMMIT,
+    lib.LW_FOUND_CHAIN: FindingKind.CHAIN,
+    lib.LW_FOUND_OFFSET_INDEX: FindingKind.OFFSET_INDEX,
+    lib.LW_FOUND_FOOTER: FindingKind.FOOTER,
+    lib.LW_FOUND_SHORT_FILE: FindingKind.SHORT_FILE,
+    lib.LW_FOUND_MISSING_SEGMENT: FindingKind.MISSING_SEGMENT,
+    lib.LW_FOUND_FOREIGN_FILE: FindingKind.FOREIGN_FILE,
+    lib.LW_FOUND_UNREADABLE: FindingKind.UNREADABLE,
+}
 
 _SIGNALS_EVERY_NS = 100_000_000
 """So often a call that waits lets the interpreter look for signals."""
@@ -500,6 +516,68 @@ class Core:
     def close(self) -> None:
         """Flushes and releases everything, even if the flush fails. May be repeated. Blocks."""
         self._check(lib.lw_wal_close, self._handle)
+
+
+class Verifier:
+    """Verification of the log in a directory, step by step (csrc/verify.h). One thread at a time.
+
+    With a `Core` it ends with ClosedError once that is closed.
+    """
+
+    def __init__(self, path: str, core: Core | None = None) -> None:
+        self._path = path
+        self._core = core  # which has to outlive it
+        handle, error = ffi.new("lw_verify **"), ffi.new("lw_error *")
+        wal = ffi.NULL if core is None else core._handle  # noqa: SLF001
+        if lib.lw_verify_open(os.fsencode(path), wal, handle, error) != lib.LW_OK:
+            raise _error(path, error)
+        self._handle = ffi.gc(handle[0], lib.lw_verify_free)
+        self._finding = ffi.new("lw_finding *")
+        self._progress = ffi.new("lw_verify_progress *")
+
+    def step(self) -> Finding | None:
+        """Goes on for some milliseconds without the interpreter's lock, or to the next finding.
+        Raises StopIteration at the end.
+        """
+        error = ffi.new("lw_error *")
+        status = lib.lw_verify_next(self._handle, self._finding, self._progress, error)
+        if status == lib.LW_PENDING:
+            return None
+        if status == lib.LW_NOT_FOUND:
+            raise StopIteration
+        if status != lib.LW_OK:
+            raise _error(self._path, error)
+        return self._found()
+
+    def _found(self) -> Finding:
+        found = self._finding
+        known = bool(found.has_index)
+        return Finding(
+            file=ffi.string(found.file).decode(),
+            segment=found.segment or None,
+            offset=found.offset,
+            kind=_FINDING_KINDS[found.kind],
+            first_index=found.first_index if known else None,
+            last_index=found.last_index if known and found.last_index != _UNKNOWN else None,
+            needed=bool(found.needed),
+            message=ffi.string(found.detail).decode(),
+        )
+
+    def stop(self) -> None:
+        """The steps that follow give what was found until now, and then end."""
+        error = ffi.new("lw_error *")
+        if lib.lw_verify_stop(self._handle, error) != lib.LW_OK:
+            raise _error(self._path, error)
+
+    def progress(self) -> VerifyProgress:
+        """As of the last step."""
+        p = self._progress
+        last = max(p.next_index - 1, 0)
+        return VerifyProgress(p.bytes, p.total_bytes, p.segments, p.entries, p.first_index, last)
+
+    def close(self) -> None:
+        """Releases mapping and directory. Once, and not during a step."""
+        ffi.release(self._handle)
 
 
 def _hard_state_to_c(state: HardState) -> Any:

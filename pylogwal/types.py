@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-__all__ = ["Durability", "Entry", "HardState", "LogId", "Stats"]
+__all__ = [
+    "Durability",
+    "Entry",
+    "Finding",
+    "FindingKind",
+    "HardState",
+    "LogId",
+    "Stats",
+    "VerifyProgress",
+]
 
 
 class Entry(NamedTuple):
@@ -124,3 +133,80 @@ class Stats:
     recovered_entries: int
     cut_bytes: int
     cut_batches: int
+
+
+class FindingKind(str, Enum):
+    """What is damaged. Each member equals its string.
+
+    LOCK: the file that holds the log id.
+    HEADER, CLOSE_MARK, FOOTER: a page of a segment, with its unused parts.
+    FRAME: an entry or another record.
+    COMMIT: the end of a batch.
+    CHAIN: parts that are valid, each by itself, but do not belong together.
+    OFFSET_INDEX: the list of the places of a segment's entries.
+    SHORT_FILE, MISSING_SEGMENT: a file that is cut, or is gone.
+    FOREIGN_FILE: a file with a segment's name that belongs to another log, is another segment, or
+        holds no segment.
+    UNREADABLE: the system reports an error when the file is read.
+    """
+
+    LOCK = "lock"
+    HEADER = "header"
+    CLOSE_MARK = "close mark"
+    FRAME = "frame"
+    COMMIT = "commit"
+    CHAIN = "chain"
+    OFFSET_INDEX = "offset index"
+    FOOTER = "footer"
+    SHORT_FILE = "short file"
+    MISSING_SEGMENT = "missing segment"
+    FOREIGN_FILE = "foreign file"
+    UNREADABLE = "unreadable"
+
+    def __str__(self) -> str:
+        return str(self.value)
+
+
+class Finding(NamedTuple):
+    """One damaged thing in a log, as `Wal.verify` finds it.
+
+    file: name of the file in the log's directory.
+    segment: number of the segment; None for LOCK.
+    offset: in bytes, in `file`: where the damaged thing begins.
+    kind: what is damaged.
+    first_index, last_index: the entries concerned, inclusive. Both are None where no entry is
+        concerned, or where that is not known. Only last_index is None where the entries go to an
+        end that is not known.
+    needed: True where entries that the log holds, or the next recovery, depend on the damaged
+        thing. False where nothing does any more: a record of entries that were purged or replaced,
+        the COMMIT of a sealed segment, or a page that recovery does without.
+    message: what is wrong, in words.
+    """
+
+    file: str
+    segment: int | None
+    offset: int
+    kind: FindingKind
+    first_index: int | None
+    last_index: int | None
+    needed: bool
+    message: str
+
+
+class VerifyProgress(NamedTuple):
+    """How far a verification is.
+
+    bytes: read and verified so far.
+    total_bytes: to be verified in all, as far as that is known by now; exact at the end.
+    segments: begun or done so far.
+    entries: found whole so far, of first_index..last_index. Segments are read newest first.
+    first_index, last_index: of the log, as of the reading of its last segment; both 0 until then.
+        last_index is first_index - 1 where the log holds no entries.
+    """
+
+    bytes: int
+    total_bytes: int
+    segments: int
+    entries: int
+    first_index: int
+    last_index: int

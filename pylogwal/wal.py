@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +33,8 @@ from pylogwal.checks import (
 )
 from pylogwal.core import Core, Ticket
 from pylogwal.errors import InvalidEntryError, SyncFailedError, WalError
-from pylogwal.types import Durability, Entry, HardState, LogId, Stats
+from pylogwal.types import Durability, Entry, HardState, LogId, Stats, VerifyProgress
+from pylogwal.verification import Verification
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -391,6 +392,31 @@ class Wal:
             cut_bytes=raw.cut_bytes,
             cut_batches=raw.cut_batches,
         )
+
+    def verify(self, *, progress: Callable[[VerifyProgress], None] | None = None) -> Verification:
+        """Reads everything that the log relies on, and returns an iterator of what is damaged.
+
+        The iterator gives a `Finding` for each damaged thing, newest segment first, and goes on
+        behind it; a log that is whole gives none. `next()` blocks until the next finding, and lets
+        other threads run. Every few milliseconds it calls `progress`, in the same thread, and
+        handles signals. To end early, call the iterator's `stop()`, also from `progress`.
+
+        It works on every handle, a writer's and a reader's: it reads the files in
+        `path`, changes nothing, and does not disturb a writer in this process or another. What a
+        writer purges meanwhile is left out.
+
+        It verifies LOCK and, of each segment that the log needs, the header page, the close mark
+        page, every frame (order, chain, payload), the rules of each batch and its COMMIT, the
+        offset index, the footer page, and that the next segment goes on where this one ends. It
+        does not verify what is not part of the log: the bytes between the last frame and the offset
+        index, or behind the last frame of the last segment; files that hold no visible entry any
+        more; `.spare` files. A torn batch at the end, after an unclean stop, is not damage.
+
+        The iterator raises ClosedError once this handle is closed, UnsupportedFormatError for a
+        newer format, and LogIOError where the system fails (EAGAIN: the log changes faster than
+        it can be read). For a log that cannot be opened: `pylogwal verify DIR`.
+        """
+        return Verification(self.path, self.core, progress)
 
     # -- the end ---------------------------------------------------------------------------------
 

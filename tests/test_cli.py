@@ -6,10 +6,13 @@ import base64
 import errno
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 from stores import run
 
-from pylogwal import Entry, HardState, LogId, Wal, WalError, cli, verify
+from pylogwal import Entry, HardState, LogId, Wal, WalError, cli, core, verify
 
 SEGMENT_BYTES = 65536
 FRAMES = 8192
@@ -186,22 +189,28 @@ def test_dump_takes_a_range(
 def test_verify_reads_all(pylogwal: Pylogwal, log: Path) -> None:
     ran = pylogwal("verify", log)
     assert ran.status == 0
-    assert "verified 900 entries of 101..1000, 180,000 bytes" in ran.out
+    assert "verified 900 entries of 101..1000, segments: " in ran.out
     assert "no damage" in ran.out
     report = pylogwal("verify", log, "--json").json
-    assert (report["entries"], report["payload_bytes"], report["damage"]) == (900, 180_000, [])
+    assert (report["entries"], report["damage"], report["complete"]) == (900, [], True)
+    assert report["bytes"] == report["total_bytes"] > 900 * 200
 
 
 def test_verify_shows_how_far_it_is_on_a_terminal(
     pylogwal: Pylogwal, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "PROGRESS_INTERVAL_S", 0)
-    monkeypatch.setattr(verify, "CHUNK_ENTRIES", 90)
+    monkeypatch.setattr(verify, "PROGRESS_INTERVAL_S", 0)
     assert pylogwal("verify", log).err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     ran = pylogwal("verify", log)
-    assert "450 of 900 entries, 50 %" in ran.err
+    assert re.search(r"\r[\d,]+ of [\d,]+ bytes, \d+ %", ran.err)
     assert ran.err.endswith("\r\x1b[K")
+
+
+def test_the_help_of_verify_says_what_is_read_and_what_is_not(pylogwal: Pylogwal) -> None:
+    ran = pylogwal("verify", "--help")
+    for text in ("close mark page", "offset index", "not part of the log", "130 interrupted"):
+        assert text in ran.out
 
 
 @every_reader
@@ -223,19 +232,39 @@ def test_verify_goes_on_behind_damage_and_names_each_place(pylogwal: Pylogwal, l
     assert ran.status == 1
     one, three = first["first_index"] + 3, second["first_index"] + 5
     lines = ran.out.splitlines()
-    assert lines[0] == f"damaged: {first['file']} at byte {FRAMES + 3 * frame}: entry {one}"
+    assert lines[0] == (
+        f"damaged: {second['file']} at byte {FRAMES + 5 * frame}: entries {three}..{three + 2}: "
+        "entries are damaged"
+    )
     assert lines[1] == (
-        f"damaged: {second['file']} at byte {FRAMES + 5 * frame}: entries {three}..{three + 2}"
+        f"damaged: {first['file']} at byte {FRAMES + 3 * frame}: entry {one}: the entry is damaged"
     )
     assert lines[2].startswith("verified 896 entries of 101..1000")
+    assert lines[3] == "damage: 2 needed, 0 not needed"
     report = pylogwal("verify", "--json", log).json
     assert report["entries"] == 896
     damage = report["damage"]
     assert [(row["file"], row["first_index"], row["last_index"]) for row in damage] == [
-        (first["file"], one, one),
         (second["file"], three, three + 2),
+        (first["file"], one, one),
     ]
-    assert [row["offset"] for row in damage] == [FRAMES + 3 * frame, FRAMES + 5 * frame]
+    assert [row["offset"] for row in damage] == [FRAMES + 5 * frame, FRAMES + 3 * frame]
+    assert [(row["kind"], row["needed"]) for row in damage] == [("frame", True)] * 2
+    assert [row["segment"] for row in damage] == [int(row["file"][:16], 16) for row in damage]
+
+
+def test_verify_tells_damage_that_nothing_depends_on(pylogwal: Pylogwal, log: Path) -> None:
+    segments = pylogwal("info", "--json", log).json["segments"]
+    flip(log / segments[1]["file"], segments[1]["end"] - 20)  # the last COMMIT
+    flip(log / segments[2]["file"], 4096 + 1000)  # the close mark page
+    ran = pylogwal("verify", log)
+    assert ran.status == 1
+    lines = ran.out.splitlines()
+    assert [line.partition(":")[0] for line in lines[:2]] == ["damaged, not needed"] * 2
+    assert "close mark" in lines[0]
+    assert "COMMIT" in lines[1]
+    assert lines[2].startswith("verified 900 entries of 101..1000")
+    assert lines[3] == "damage: 0 needed, 2 not needed"
 
 
 def test_dump_leaves_out_what_is_damaged_and_says_so(pylogwal: Pylogwal, log: Path) -> None:
@@ -284,20 +313,106 @@ def test_each_flipped_bit_of_an_entry_is_found(pylogwal: Pylogwal, log: Path, of
     assert [row["first_index"] for row in report["damage"]] == [segment["first_index"]]
 
 
+def fail_after_first(monkeypatch: pytest.MonkeyPatch, what: Callable[[], None]) -> None:
+    """Once the first thing is found, each further step of verification does `what` before it."""
+    step = core.Verifier.step
+    found: list[object] = []
+
+    def stepping(verifier: core.Verifier) -> Any:
+        if found:
+            what()
+        finding = step(verifier)
+        found.extend([finding] if finding else [])
+        return finding
+
+    monkeypatch.setattr(core.Verifier, "step", stepping)
+
+
+def damage_two(pylogwal: Pylogwal, log: Path) -> str:
+    """Damages the first entry of two segments. The line that tells of the newer one."""
+    rows = pylogwal("info", "--json", log).json["segments"][1:3]
+    for row in rows:
+        flip(log / row["file"], FRAMES + 100)
+    index = rows[1]["first_index"]
+    return f"damaged: {rows[1]['file']} at byte {FRAMES}: entry {index}: the entry is damaged"
+
+
 def test_what_was_found_before_a_read_failed_is_told(
     pylogwal: Pylogwal, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(*_: object) -> Iterator[verify.Damage]:
-        yield verify.Damage("0000000000000002.wal", 8192, 101, 102, "damaged")
+    line = damage_two(pylogwal, log)
+
+    def fail() -> None:
         raise WalError("it cannot be read", errno=errno.EIO)
 
-    monkeypatch.setattr(cli, "read_through", failing)
-    ran = pylogwal("verify", log)
+    with monkeypatch.context() as patched:
+        fail_after_first(patched, fail)
+        ran = pylogwal("verify", log)
     assert ran.status == 3
-    assert ran.err.splitlines() == [
-        "pylogwal: damaged: 0000000000000002.wal at byte 8192: entries 101..102",
-        "pylogwal: it cannot be read",
-    ]
+    assert ran.err == "pylogwal: it cannot be read\n"
+    assert ran.out.splitlines()[0] == line
+    assert "damage: 1 needed" in ran.out
+    with monkeypatch.context() as patched:
+        fail_after_first(patched, fail)
+        ran = pylogwal("verify", "--json", log)
+    assert ran.status == 3
+    assert len(ran.json["damage"]) == 1
+    assert (ran.json["complete"], ran.json["error"]["errno"]) == (False, errno.EIO)
+
+
+def test_what_was_found_before_an_interrupt_is_told(
+    pylogwal: Pylogwal, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = damage_two(pylogwal, log)
+    handler = signal.getsignal(signal.SIGINT)
+
+    def interrupt() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        fail_after_first(patched, interrupt)
+        ran = pylogwal("verify", log)
+    assert ran.status == 130
+    assert "Traceback" not in ran.err
+    lines = ran.out.splitlines()
+    assert lines[0] == line
+    assert "interrupted" in lines[1]
+    assert lines[2] == "damage: 1 needed, 0 not needed"
+    assert signal.getsignal(signal.SIGINT) == handler
+    with monkeypatch.context() as patched:
+        fail_after_first(patched, interrupt)
+        ran = pylogwal("verify", "--json", log)
+    assert ran.status == 130
+    assert (len(ran.json["damage"]), ran.json["complete"]) == (1, False)
+
+
+def test_ctrl_c_at_any_moment_of_verify_ends_with_what_was_found(tmp_path: Path) -> None:
+    """A process of its own, and a signal at moments that nobody has chosen."""
+    log = tmp_path / "log"
+    with Wal(log, segment_bytes=1 << 20, durability="manual") as wal:
+        for first in range(1, 40_001, 1000):
+            wal.persist_entries(run(first, first + 999, payload=b"x" * 1000))
+        newest = wal.core.segments()[-2].file
+    flip(log / newest, FRAMES + 500)
+    command = [sys.executable, "-m", "pylogwal", "verify", str(log)]
+    for round_ in range(8):
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as child:
+            assert child.stdout is not None
+            first_line = child.stdout.readline()
+            time.sleep(round_ * 0.002)
+            child.send_signal(signal.SIGINT)
+            out, err = child.communicate()
+        assert first_line.startswith(f"damaged: {newest} at byte ")
+        assert "Traceback" not in err
+        assert "Exception ignored" not in err
+        if child.returncode == 1:  # it was done before the signal came
+            assert "interrupted" not in out
+        elif child.returncode == 130:
+            assert out == "" or "damage: 1 needed" in out
+        else:
+            assert child.returncode == -signal.SIGINT  # the interpreter was ending
 
 
 def test_it_tells_its_version(pylogwal: Pylogwal) -> None:

@@ -88,7 +88,7 @@ def test_an_interface_alone_makes_no_store() -> None:
         MetaStore()  # type: ignore[abstract]
 
 
-OF_A_DISK = {"path"}
+OF_A_DISK = {"path", "verify"}
 """What of `Wal` means nothing without one; so do the first halves of its writes, `accept_...`."""
 
 

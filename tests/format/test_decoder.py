@@ -144,6 +144,21 @@ def three_batches() -> SegmentBuilder:
     return segment
 
 
+def commits_alone() -> Sound:
+    """Batches without a record, as one that an idle log appends to store what is durable."""
+    segment = one_batch()
+    segment.commit()
+    segment.commit()
+    segment.batch(*run(4, 5, 2))
+    segment.commit()
+    segments = [segment, segment.successor(nonce=NONCES[1])]
+    segments[1].epoch(bytes(16))
+    segments[1].commit()
+    segments[1].batch(*run(6, 6, 2))
+    segments[1].commit()
+    return sound(*segments)
+
+
 def limits() -> Sound:
     segment = SegmentBuilder(LOG_ID, nonce=2**64 - 1)
     segment.batch(Entry(TOP_INDEX - 1, 0, b"", 255), Entry(TOP_INDEX, TOP_TERM, bytes(20_000), 0))
@@ -471,6 +486,7 @@ SOUND: dict[str, Callable[[], Sound]] = {
     **{
         build.__name__: build
         for build in (
+            commits_alone,
             begins_anywhere,
             all_truncated,
             purged_beyond_the_end,
