@@ -6,6 +6,7 @@ step by step, with the command that the failure names, as `build/crash random 17
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,11 +19,13 @@ PROGRAM = HERE.parent.parent / "build" / "crash"
 
 @pytest.fixture(scope="session")
 def crash() -> Path:
-    """The program, newer than all its sources."""
+    """The program, newer than all its sources. Other processes of this run may build it as well."""
     sources = [*HERE.glob("*.[ch]"), HERE / "build", *HERE.parent.parent.glob("csrc/*.[ch]")]
     newest = max(source.stat().st_mtime for source in sources)
     if not PROGRAM.exists() or PROGRAM.stat().st_mtime < newest:
-        subprocess.run([HERE / "build", PROGRAM], check=True)
+        built = PROGRAM.with_name(f"crash-{os.getpid()}")
+        subprocess.run([HERE / "build", built], check=True)
+        built.replace(PROGRAM)
     return PROGRAM
 
 
