@@ -1,7 +1,16 @@
 """A Raft log on a real disk: durable, crash-atomic, asyncio, with a C core.
 
-    async with pylogwal.open("node1/log") as store:
-        await store.persist_entries([Entry(index=1, term=1, payload=b"set x 1")])
+    import asyncio
+
+    import pylogwal
+    from pylogwal import Entry
+
+    async def main():
+        async with pylogwal.open("node1") as store:  # a directory, created if it is missing
+            await store.persist_entries([Entry(index=1, term=1, payload=b"set x 1")])
+            print(await store.entry(1))
+
+    asyncio.run(main())
 
 `open` gives a `WalLogStore`; `Wal` is the synchronous handle beneath it, and `MemoryLogStore` the
 same store without a disk, for tests. Every error about a log is a `WalError`.

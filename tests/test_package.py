@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import modulefinder
+import pydoc
 import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,22 @@ def test_the_version_is_that_of_the_distribution() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", pylogwal.__version__)
     installed = importlib.metadata.version("pylogwal")
     assert installed == pylogwal.__version__, "installed in place long ago? `make clean` helps"
+
+
+def test_the_first_example_of_the_help_runs_as_it_stands(tmp_path: Path) -> None:
+    text = pydoc.plain(pydoc.render_doc(pylogwal))
+    block = re.search(r"(?:^ {8}.*\n|^ *\n)+", text[text.index("DESCRIPTION") :], re.MULTILINE)
+    assert block is not None
+    for _ in range(2):  # whoever tries it once more has the same log
+        ran = subprocess.run(
+            [sys.executable, "-W", "error", "-c", textwrap.dedent(block[0])],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert ran.stdout == "Entry(index=1, term=1, payload=b'set x 1', kind=0)\n"
 
 
 @pytest.fixture
