@@ -30,6 +30,7 @@ __all__ = [
     "checked_option",
     "checked_timeout",
     "clamped_index",
+    "refuse_one_entry",
 ]
 
 U64_MAX = 2**64 - 1
@@ -52,10 +53,7 @@ def checked_entries(entries: Iterable[Entry], max_entry_bytes: int) -> list[Entr
 
     Raises InvalidEntryError, or EntryTooLargeError which is one.
     """
-    if isinstance(entries, Entry):  # a tuple, whose fields would be taken for entries
-        raise InvalidEntryError(
-            f"entries is one Entry, of index {entries.index}, not a list of them; pass [entry]"
-        )
+    refuse_one_entry(entries)
     try:
         iterator = iter(entries)
     except TypeError as error:
@@ -69,6 +67,17 @@ def checked_entries(entries: Iterable[Entry], max_entry_bytes: int) -> list[Entr
             _check_follows(batch[-1], entry)
         batch.append(entry)
     return batch
+
+
+def refuse_one_entry(entries: object) -> None:
+    """An Entry is a tuple, so without this its fields would be taken for entries.
+
+    Raises InvalidEntryError where an Entry stands in place of a list.
+    """
+    if isinstance(entries, Entry):
+        raise InvalidEntryError(
+            f"entries is one Entry, of index {entries.index}, not a list of them; pass [entry]"
+        )
 
 
 def _checked_entry(item: object, place: int, max_entry_bytes: int) -> Entry:

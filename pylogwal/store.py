@@ -20,6 +20,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 
+from pylogwal.checks import refuse_one_entry
 from pylogwal.types import Entry, HardState, LogId
 
 __all__ = ["LogStore", "MetaStore"]
@@ -122,6 +123,7 @@ class LogStore(ABC):
         Raises PurgedError at or below the boundary; InvalidEntryError for a batch that breaks a
         rule, and nothing is changed.
         """
+        refuse_one_entry(new_entries)
         batch = list(new_entries)  # an iterator can be read once, and may be empty or raise
         await self.truncate(from_index)
         if batch:

@@ -73,6 +73,15 @@ async def test_replace_range_reads_an_iterator_once_and_before_anything_is_dropp
     assert journal.calls == []
 
 
+async def test_replace_range_drops_nothing_where_one_entry_stands_in_place_of_a_list() -> None:
+    journal = Journal()
+    with pytest.raises(
+        pylogwal.InvalidEntryError, match=r"one Entry, of index 5, .*pass \[entry\]"
+    ):
+        await journal.replace_range(5, Entry(5, 1))  # type: ignore[arg-type]
+    assert journal.calls == []
+
+
 async def test_flush_does_nothing_and_there_is_no_boundary() -> None:
     journal = Journal()
     journal.flush()

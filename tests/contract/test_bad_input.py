@@ -111,6 +111,8 @@ async def test_one_entry_in_place_of_a_list_is_named_as_such(store: Store) -> No
         await store.replace_range(1, entry)
     with refused(store, InvalidEntryError, match=r"one Entry, of index 7, .*pass \[entry\]"):
         await store.submit(entry)
+    with refused(store, InvalidEntryError, match=r"one Entry, of index 7, .*pass \[entry\]"):
+        await store.persist_entries(entry, HardState(1))
 
 
 async def test_a_message_has_the_right_article(store: Store) -> None:
