@@ -158,7 +158,7 @@ class _Version(argparse.Action):
 
 
 def _add_reader(
-    subparsers: Subparsers, name: str, text: str, json_help: str = "print one JSON object"
+    subparsers: Subparsers, name: str, text: str, json_help: str
 ) -> argparse.ArgumentParser:
     parser = subparsers.add_parser(name, help=text, description=text)
     parser.add_argument("directory", metavar="DIR", type=_directory, help="the log's directory")
@@ -190,7 +190,12 @@ def _print_json(value: object) -> None:
 
 def add_info(subparsers: Subparsers) -> None:
     """`pylogwal info DIR`."""
-    _add_reader(subparsers, "info", "The state of a log and its files.").set_defaults(run=_info)
+    _add_reader(
+        subparsers,
+        "info",
+        "The state of a log and its files.",
+        "print the same facts as one JSON object, with the hard state's extra in base64",
+    ).set_defaults(run=_info)
 
 
 def _info(options: argparse.Namespace) -> int:
@@ -366,7 +371,12 @@ def _json_line(entry: Entry) -> str:
 
 def add_verify(subparsers: Subparsers) -> None:
     """`pylogwal verify DIR`."""
-    parser = _add_reader(subparsers, "verify", "Read the whole log, and name what is damaged.")
+    parser = _add_reader(
+        subparsers,
+        "verify",
+        "Read the whole log, and name what is damaged.",
+        "print one JSON object when all is read: what was read, and a list of the damage",
+    )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description, parser.epilog = WHAT_IS_READ, EXIT_STATUS
     parser.set_defaults(run=lambda options: verify_command(options.directory, options.json))

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -243,14 +244,18 @@ def test_a_command_that_is_ended_leaves_no_files(
 
 
 def test_help_says_for_each_command_what_json_is(capsys: pytest.CaptureFixture[str]) -> None:
-    texts = set()
-    for command in ("info", "dump", "bench"):
+    said = {}
+    for command in ("info", "dump", "verify", "bench"):
         with pytest.raises(SystemExit):
             cli.main([command, "--help"])
-        out = " ".join(capsys.readouterr().out.split())
-        texts.add(out.rpartition("--json")[2])
-        assert "a line an entry" not in out
-    assert len(texts) == 3
+        option = re.search(r"^ +--json +(.*(?:\n {6,}.*)*)", capsys.readouterr().out, re.MULTILINE)
+        assert option is not None, command
+        said[command] = " ".join(option[1].split())
+    assert len(set(said.values())) == len(said), said
+    assert "per entry" in said["dump"]
+    assert "base64" in said["dump"]
+    for command in ("info", "verify", "bench"):
+        assert "one JSON object" in said[command]
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     assert textwrap.dedent("""
