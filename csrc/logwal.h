@@ -205,6 +205,15 @@ int lw_wal_read(lw_wal *, uint64_t first, uint64_t last, uint64_t max_bytes, uin
                 lw_error *);
 void lw_buffer_free(uint8_t *buffer);
 
+/* What may be read on an event loop's own thread, in bytes of payload: to verify and copy it takes about as long as to have
+ * another thread do it. */
+enum { LW_LARGE_ENTRY_BYTES = 1 << 20 };
+/* From the header of the entry's frame. LW_NOT_FOUND where the log does not hold it. */
+int lw_wal_payload_size(lw_wal *, uint64_t index, uint64_t *size, lw_error *);
+/* Into memory of the caller's, without a buffer between. LW_NOT_FOUND where the log does not hold an entry at `index` whose
+ * payload has this very size: it was replaced since the caller asked for that. */
+int lw_wal_copy_entry(lw_wal *, uint64_t index, uint8_t *payload, uint64_t size, lw_entry *entry, lw_error *);
+
 /* Read-only handles: shows the log as of now; costs what was appended since. LW_IO with EAGAIN: the log changes faster than it can be
  * read. Where it fails the handle shows what it showed before. */
 int lw_wal_refresh(lw_wal *, lw_error *);

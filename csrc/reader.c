@@ -131,6 +131,7 @@ int lw_range_open(lw_wal *wal, uint64_t first, uint64_t last, lw_range *range, l
     range->beside = wal->options.read_only ? wal : NULL;
     range->count = 0;
     range->spans = range->inline_spans;
+    range->bounded = false;
     (void)pthread_mutex_lock(&wal->lock);
     const lw_bounds *bounds = &wal->state.bounds;
     if (first < bounds->first)
@@ -164,7 +165,7 @@ typedef struct visit {
     uint64_t index;
     uint64_t bytes; /* of payload, so far */
     uint64_t max_bytes;
-    bool any;
+    bool any; /* visited, or it need not be */
     lw_entry_visitor *visitor;
     void *argument;
     found outcome;
@@ -204,7 +205,7 @@ static void visit_span(void *argument)
 
 int lw_range_visit(const lw_range *range, uint64_t max_bytes, lw_entry_visitor *visitor, void *argument, lw_error *error)
 {
-    visit v = {.max_bytes = max_bytes, .visitor = visitor, .argument = argument, .status = LW_OK};
+    visit v = {.max_bytes = max_bytes, .any = range->bounded, .visitor = visitor, .argument = argument, .status = LW_OK};
     for (size_t i = 0; i < range->count && !v.full; i++) {
         v.span = &range->spans[i];
         v.index = v.span->first;
@@ -333,23 +334,39 @@ int lw_read_term(lw_wal *wal, uint64_t index, uint64_t *term, lw_error *error)
     return status;
 }
 
-int lw_read_place(lw_wal *wal, uint64_t index, lw_position *place, lw_error *error)
+static int look_up_header(lw_wal *wal, uint64_t index, lookup *l, uint64_t *segment, lw_error *error)
 {
-    lookup l;
-    l.entry = NULL;
+    l->entry = NULL;
     (void)pthread_mutex_lock(&wal->lock);
     bool held = holds(&wal->state.bounds, index);
     if (held) {
-        aim(&l, &wal->index, index);
-        lw_segment_pin(l.span.segment);
+        aim(l, &wal->index, index);
+        lw_segment_pin(l->span.segment);
     }
     (void)pthread_mutex_unlock(&wal->lock);
     if (!held)
         return LW_NOT_FOUND;
-    uint64_t segment = l.span.segment->identity.number;
-    int status = look_up_pinned(wal, &l, error);
+    *segment = l->span.segment->identity.number;
+    return look_up_pinned(wal, l, error);
+}
+
+int lw_read_place(lw_wal *wal, uint64_t index, lw_position *place, lw_error *error)
+{
+    lookup l;
+    uint64_t segment;
+    int status = look_up_header(wal, index, &l, &segment, error);
     if (status == LW_OK)
         *place = (lw_position){segment, l.offset};
+    return status;
+}
+
+int lw_read_size(lw_wal *wal, uint64_t index, uint64_t *size, lw_error *error)
+{
+    lookup l;
+    uint64_t segment;
+    int status = look_up_header(wal, index, &l, &segment, error);
+    if (status == LW_OK)
+        *size = l.frame.size;
     return status;
 }
 

@@ -45,6 +45,7 @@ from pylogwal.errors import (
 from pylogwal.types import Entry, Finding, FindingKind, HardState, LogId, VerifyProgress
 
 __all__ = [
+    "LARGE_ENTRY_BYTES",
     "PERSIST",
     "PURGE",
     "REPLACE",
@@ -84,12 +85,16 @@ _BOUND = (
     "waits",
     "_get_entries",
     "_entry",
+    "_small_entry",
     "first_index",
     "last_index",
     "durable_index",
     "fast_term",
 )
 """What lw_python_bind makes, in its order."""
+
+LARGE_ENTRY_BYTES: int = lib.LW_LARGE_ENTRY_BYTES
+"""Of payload: an entry that is larger is read in another thread than an event loop's."""
 
 _NOWHERE = LogId(0, 0)
 
@@ -310,6 +315,10 @@ class Core:
         del index
         return NotImplemented
 
+    def _small_entry(self, index: int) -> Any:
+        del index
+        return NotImplemented
+
     def first_index(self) -> int:
         """Index of the first entry, or the last index + 1."""
         self.check_open()
@@ -407,6 +416,17 @@ class Core:
         index = clamped_index(index)
         found = self.read(index, index, U64_MAX)
         return found[0] if found else None
+
+    def small_entry(self, index: int) -> Any:
+        """`entry`; or NotImplemented where its payload is larger than LARGE_ENTRY_BYTES."""
+        entry = self._small_entry(index)
+        if entry is not NotImplemented:
+            return entry
+        index = clamped_index(index)
+        size = ffi.new("uint64_t *")
+        if self._check(lib.lw_wal_payload_size, self._handle, index, size) == lib.LW_NOT_FOUND:
+            return None
+        return NotImplemented if size[0] > LARGE_ENTRY_BYTES else self.entry(index)
 
     def read(self, first: int, last: int, max_bytes: int) -> list[Entry]:
         """`get_entries` on any interpreter."""

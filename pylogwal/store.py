@@ -66,7 +66,11 @@ class LogStore(ABC):
 
         The range is clipped to what exists, so look at `[0].index`; an empty or inverted range is
         an empty list. With `max_bytes` (payload bytes, 0 or more) it ends before the entry that
-        would go over, though never before one entry. Does not wait for a sync; may read the disk.
+        would go over, though never before one entry.
+
+        Blocks, and an event loop with it, for as long as it takes to verify and copy the range, and
+        to read from the disk what the kernel does not hold in memory. So bound it by `max_bytes`.
+        Never waits for a sync.
 
         Raises CorruptionError; TypeError or ValueError for a wrong argument.
         """

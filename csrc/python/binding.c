@@ -66,6 +66,7 @@ static PyMethodDef functions[] = {
     {"waits", FAST(lw_py_waits), "waits(loop, descriptor, durable)"},
     {"get_entries", FAST(lw_py_get_entries), "get_entries(first, last, max_bytes)"},
     {"entry", lw_py_entry, METH_O, "entry(index)"},
+    {"small_entry", lw_py_small_entry, METH_O, "small_entry(index), or NotImplemented"},
     {"first_index", lw_py_first_index, METH_NOARGS, "first_index()"},
     {"last_index", lw_py_last_index, METH_NOARGS, "last_index()"},
     {"durable_index", lw_py_durable_index, METH_NOARGS, "durable_index()"},

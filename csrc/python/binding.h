@@ -37,10 +37,17 @@ PyObject *lw_py_replace(PyObject *capsule, PyObject *const *arguments, Py_ssize_
 PyObject *lw_py_submit(PyObject *capsule, PyObject *entries);
 PyObject *lw_py_get_entries(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count);
 PyObject *lw_py_entry(PyObject *capsule, PyObject *index);
+PyObject *lw_py_small_entry(PyObject *capsule, PyObject *index);
 PyObject *lw_py_first_index(PyObject *capsule, PyObject *nothing);
 PyObject *lw_py_last_index(PyObject *capsule, PyObject *nothing);
 PyObject *lw_py_durable_index(PyObject *capsule, PyObject *nothing);
 PyObject *lw_py_term(PyObject *capsule, PyObject *index);
+
+/* Takes the reference to `payload`. */
+PyObject *lw_new_entry(const binding *, const lw_entry *, PyObject *payload);
+
+/* csrc/python/large_entry.c: an Entry, None, or NULL with an exception. */
+PyObject *lw_large_entry(const binding *, uint64_t index);
 
 /* csrc/python/waits.c */
 PyObject *lw_py_waits(PyObject *capsule, PyObject *const *arguments, Py_ssize_t count);

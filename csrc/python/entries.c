@@ -257,6 +257,16 @@ static PyObject *make_entry(building *made, const lw_frame *frame)
     return finish_entry(b, fields);
 }
 
+PyObject *lw_new_entry(const binding *b, const lw_entry *entry, PyObject *payload)
+{
+    const lw_frame frame = {.index = entry->index, .term = entry->term, .kind = entry->kind};
+    building made = {.binding = b, .payload = payload};
+    PyObject *object = make_entry(&made, &frame);
+    Py_CLEAR(made.payload);
+    Py_CLEAR(made.term);
+    return object;
+}
+
 /* Touches the mapping only in its memcpy, when all that it has made is reachable from `made`. */
 static int build_entry(void *argument, const lw_frame *frame, const uint8_t *payload)
 {
@@ -341,22 +351,43 @@ PyObject *lw_py_get_entries(PyObject *capsule, PyObject *const *arguments, Py_ss
     return made.list;
 }
 
+/* NotImplemented where the payload is too large to be copied with the interpreter's lock held. */
+static PyObject *small_entry(const binding *b, uint64_t index)
+{
+    lw_range range;
+    if (enter_range(b, index, index, &range) != LW_OK)
+        return NULL;
+    bool held = range.count > 0;
+    range.bounded = true;
+    building made = {.binding = b};
+    if (build_and_leave(&made, &range, false, LW_LARGE_ENTRY_BYTES) != LW_OK)
+        Py_CLEAR(made.entry);
+    else if (made.entry == NULL && held)
+        return not_ours();
+    else if (made.entry == NULL)
+        Py_RETURN_NONE;
+    return made.entry;
+}
+
 /* entry(index): an int in 0..2^64-1. */
 PyObject *lw_py_entry(PyObject *capsule, PyObject *number)
 {
     const binding *b = lw_binding_of(capsule);
     uint64_t index;
-    lw_range range;
     if (!as_uint64(number, &index))
         return not_ours();
-    if (enter_range(b, index, index, &range) != LW_OK)
-        return NULL;
-    building made = {.binding = b};
-    if (build_and_leave(&made, &range, false, UINT64_MAX) != LW_OK)
-        Py_CLEAR(made.entry);
-    else if (made.entry == NULL)
-        Py_RETURN_NONE;
-    return made.entry;
+    PyObject *entry = small_entry(b, index);
+    if (entry != Py_NotImplemented)
+        return entry;
+    Py_DECREF(entry);
+    return lw_large_entry(b, index);
+}
+
+/* The same, but NotImplemented for one that is large. */
+PyObject *lw_py_small_entry(PyObject *capsule, PyObject *number)
+{
+    uint64_t index;
+    return as_uint64(number, &index) ? small_entry(lw_binding_of(capsule), index) : not_ours();
 }
 
 /* ---- numbers ---- */
