@@ -185,6 +185,7 @@ _EXPLAINED = {
     DiskFullError,
     LockedError,
     LogIOError,
+    LogNotFoundError,
     SyncFailedError,
     UnsupportedFormatError,
 }

@@ -134,7 +134,7 @@ class Wal:
     def _log_recovery(self) -> None:
         stats = self.stats()
         logger.info(
-            "opened %s: entries %d..%d, %d segments, %.1f ms",
+            "opened %s: entries %d..%d, segments: %d, %.1f ms",
             self.path,
             self.first_index(),
             self.last_index(),
@@ -143,8 +143,8 @@ class Wal:
         )
         if stats.cut_bytes and not self._read_only:
             logger.warning(
-                "%s: cut a torn tail of %d bytes (%d whole batches in it) after entry %d; nothing "
-                "in the log says that any of it was durable",
+                "%s: cut a torn tail of %d bytes (whole batches in it: %d) after entry %d; nothing "
+                'in the log says that any of it was durable (docs/operations.md, "Log lines")',
                 self.path,
                 stats.cut_bytes,
                 stats.cut_batches,
@@ -255,7 +255,8 @@ class Wal:
             self._told_of_removals = True
             logger.warning(
                 "%s: a file that was purged could not be removed: %s; it takes space until the log "
-                "is opened again, and stats().removal_failures counts such files",
+                "is opened again, and stats().removal_failures counts such files "
+                '(docs/operations.md, "Log lines")',
                 self.path,
                 os.strerror(raw.removal_errno),
             )
@@ -458,8 +459,9 @@ class Wal:
         if getattr(self, "_open", False) and self.core.owned_here():
             # The source, whose allocation tracemalloc shows, is not the log: a warning that is kept
             # would keep the lock.
-            message = f"{self!r} was never closed"
-            warnings.warn(message, ResourceWarning, source=self.path, stacklevel=1)
+            warnings.warn(
+                f"{self!r} was never closed", ResourceWarning, source=self.path, stacklevel=1
+            )
 
 
 def _checked_path(path: str | os.PathLike[str]) -> str:

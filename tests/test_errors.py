@@ -133,3 +133,28 @@ def test_who_does_not_ask_hears_nothing_of_the_logger() -> None:
     script = "import logging, pylogwal; logging.getLogger('pylogwal').warning('torn')"
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
     assert told.stderr == b""
+
+
+def test_the_message_of_what_an_operator_meets_names_the_page(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with pylogwal.Wal(log) as wal:
+        wal.persist_entries([pylogwal.Entry(1, 1)])
+        met = [raised_by(lambda: pylogwal.Wal(log))]
+    (tmp_path / "file").write_bytes(b"")
+    met += [
+        raised_by(lambda: pylogwal.Wal(tmp_path / "none", create=False)),
+        raised_by(lambda: pylogwal.Wal(tmp_path / "none", read_only=True)),
+        raised_by(lambda: pylogwal.Wal(tmp_path / "none" / "log")),
+        raised_by(lambda: pylogwal.Wal(tmp_path / "file")),
+    ]
+    (segment,) = log.glob("*1.wal")
+    segment.unlink()
+    met.append(raised_by(lambda: pylogwal.Wal(log)))
+    assert {type(error) for error in met} == {
+        pylogwal.LockedError,
+        pylogwal.LogNotFoundError,
+        pylogwal.LogIOError,
+        pylogwal.CorruptionError,
+    }
+    for error in met:
+        assert f"(docs/operations.md, {type(error).__name__})" in str(error)

@@ -67,7 +67,7 @@ def test_the_sessions_run_as_printed(
     run_commands(console, capsys)
 
 
-@pytest.mark.parametrize("name", ["CHANGELOG.md", "docs/durability.md"])
+@pytest.mark.parametrize("name", ["CHANGELOG.md", "docs/durability.md", "docs/operations.md"])
 def test_links_lead_somewhere(name: str) -> None:
     page = ROOT / name
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text("utf-8")):
