@@ -103,7 +103,7 @@ def hear(event, arguments):
         return
     left -= 1
     if left == 0:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
 begun = False
 moment = os.environ["INTERRUPT"]
@@ -159,7 +159,7 @@ def test_an_interrupt_at_work_is_130_and_what_was_found_is_told(tmp_path: Path) 
 
 class Finalized:
     def __del__(self) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         for _ in range(10):
             pass  # the handler runs here, and what it raises goes nowhere
 
@@ -181,10 +181,10 @@ def test_only_the_first_signal_counts_and_all_is_as_before_afterwards() -> None:
     before = [signal.getsignal(number) for number in interrupts.ENDING]
     with pytest.raises(KeyboardInterrupt), interrupts.ended_by_signals():  # noqa: PT012
         try:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         finally:
             for number in interrupts.ENDING:
-                os.kill(os.getpid(), number)  # while it tidies up
+                signal.raise_signal(number)  # while it tidies up
     assert [signal.getsignal(number) for number in interrupts.ENDING] == before
 
 
@@ -192,7 +192,7 @@ def test_a_signal_that_is_held_comes_afterwards() -> None:
     done = False
     with pytest.raises(SystemExit) as end, interrupts.ended_by_signals():  # noqa: PT012
         with interrupts.signals_held():
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
             done = True
         done = False
     assert done
