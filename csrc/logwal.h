@@ -258,7 +258,7 @@ typedef struct lw_verify_progress {
     uint64_t total_bytes; /* as far as known by now */
     uint64_t segments;
     uint64_t entries;     /* found whole so far, of first_index..next_index - 1 */
-    uint64_t first_index; /* this and next_index are 0 until the last segment is read */
+    uint64_t first_index; /* this and next_index are 0 until they are known */
     uint64_t next_index;
 } lw_verify_progress;
 

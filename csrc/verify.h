@@ -2,8 +2,9 @@
  * Verification: reads everything that a log relies on, checks it, and names what is damaged. It writes nothing and takes no lock,
  * so it works beside a writer, and on a log that does not open.
  *
- *     verify.c            the order: the directory, the last segment, then each older segment that the log needs
+ *     verify.c            the order
  *     verify_directory.c  which files there are, LOCK, and which file is the last segment
+ *     verify_survey.c     which older segments the log needs, and what verifying each needs to know of younger ones
  *     verify_pages.c      header, close mark and footer of one segment file
  *     verify_frames.c     the frames of one segment: replayed while they are whole, then one by one behind damage
  *     verify_index.c      the offset index of one segment
@@ -11,9 +12,19 @@
  *     verify_segment.c    one segment, from mapping it to its list of findings
  *     verify_findings.c   the list of findings
  *
- * The findings of a segment are collected first. They are told only if the file is still what it was at the beginning: a writer may
- * have purged the segment and used its file again. In that case, and where a file is gone, verification begins again with the
- * directory. Segments that are done are not read a second time, and no finding is told twice.
+ * The order: the directory; the survey, which reads only pages, from the last segment back to the one that holds the first index;
+ * then the frames, the offset index and the footer of each segment, from the oldest one on. So findings come in log order. What the
+ * log holds has to be known before the survey. The close mark of a closed log says it. In a log that is not closed only the frames
+ * of the last segment do, so there that segment is read, and its findings are told, before all others. The survey, too, reads the
+ * frames of a segment that has lost its footer. It forgets what it finds in them: the segment is read again in its turn.
+ *
+ * The findings of a segment are collected first. They are told only if the file is still what it was at the beginning; else the
+ * segment is read again. Where the last segment or the directory has changed, verification begins again with the directory.
+ * Segments that are done are not read a second time, and no finding is told twice.
+ *
+ * A writer's purge takes away the very segments that are next. A segment that is gone is passed over, so a purge that goes on does
+ * not hold verification up. At the end of such a pass, what the log holds is read once more: the entries of what is gone must be
+ * purged by now. Else verification begins again, and finds the segment missing.
  */
 #ifndef LW_VERIFY_H
 #define LW_VERIFY_H
@@ -86,14 +97,26 @@ typedef struct lw_scan {
 
 typedef enum lw_verify_phase {
     LW_VERIFY_DIRECTORY,
+    LW_VERIFY_TAIL, /* begins with the last segment */
     LW_VERIFY_REPLAY,
     LW_VERIFY_SCAN,
     LW_VERIFY_SEGMENT,
     LW_VERIFY_BEHIND,   /* the files behind the last segment */
-    LW_VERIFY_OLDER,    /* the next older segment */
+    LW_VERIFY_SURVEY,   /* the pages of the next older segment */
     LW_VERIFY_OBSOLETE, /* the files before the oldest segment that is needed */
+    LW_VERIFY_NEEDED,   /* begins with the next segment that the survey has noted */
     LW_VERIFY_DONE
 } lw_verify_phase;
+
+/* A segment that the log needs, or a stretch of missing ones, and what the younger segments say of it. */
+typedef struct lw_needed {
+    uint64_t number;       /* of missing ones: the last */
+    uint64_t missing_from; /* the first of missing ones; 0: the segment is there */
+    uint64_t bytes;        /* that are left to read of it, as its pages say */
+    uint64_t lowest;       /* these are what lw_verify has under the same names */
+    uint64_t limit;
+    bool lowest_is_lost;
+} lw_needed;
 
 struct lw_verify {
     lw_fs *fs;
@@ -103,6 +126,8 @@ struct lw_verify {
     lw_verify_phase phase;
     lw_verify_progress progress;
     unsigned restarts;
+    unsigned rereads; /* of the present segment */
+    bool may_repeat;  /* something may be read that was read before */
     /* the directory */
     uint64_t *numbers; /* of all segment files, ascending */
     size_t number_count;
@@ -117,7 +142,7 @@ struct lw_verify {
     size_t damage_capacity;
     size_t told;
     bool is_ready;
-    lw_damage *all_told; /* every finding that was told, for after a restart */
+    lw_damage *all_told; /* every finding that was told */
     size_t all_told_count;
     size_t all_told_capacity;
     /* the present segment */
@@ -126,6 +151,7 @@ struct lw_verify {
     bool has_after;
     lw_segment *segment;
     bool is_tail;
+    bool is_surveyed;  /* only to find out which entries it holds */
     bool is_closed;    /* the tail was closed: its close mark says where it ends */
     bool knows_start;  /* the state before the first frame is known */
     bool is_whole;     /* all frames up to the end were replayed */
@@ -140,10 +166,19 @@ struct lw_verify {
     uint64_t lowest;     /* every entry from this index on was found in a segment */
     uint64_t limit;      /* entries of older segments from this index on were replaced */
     bool lowest_is_lost; /* damage hides whether a segment holds the entry before `lowest` */
+    /* the survey's result */
+    lw_needed *needed; /* newest first */
+    size_t needed_count; /* of those that are not done */
+    size_t needed_capacity;
+    uint64_t bytes_left; /* of all of them */
+    bool tail_is_last;   /* the tail is closed, and among them */
+    lw_pages tail;       /* if so: as it was then */
+    uint64_t gone_next;  /* the entries of segments that have gone meanwhile are below; 0: none has gone */
     /* across restarts */
-    uint64_t verified_low; /* the segments verified already are verified_low..verified_high; 0: none */
-    uint64_t verified_high;
-    uint64_t pass_high;         /* the first segment before the tail, in the present pass */
+    uint64_t done_low; /* the segments done_low..done_high are done; none where low > high */
+    uint64_t done_high;
+    uint64_t purged_next;       /* a whole pass is over, and it remains to see that the entries below are purged; 0: no */
+    lw_verify_progress so_far;  /* if so: at the end of that pass */
     uint64_t missing_number;    /* the lowest segment that was missing in an earlier pass; 0: none */
     uint64_t missing_successor; /* the successor of the tail that was missing in an earlier pass; 0: none */
 };
@@ -167,6 +202,10 @@ typedef struct lw_placed {
 int lw_verify_open_on(lw_fs *, lw_wal *, lw_verify **, lw_error *);
 /* The present segment was read as far as this. */
 void lw_verify_count(lw_verify *, uint64_t bytes);
+/* Lets go of the present segment and its file. */
+void lw_verify_let_go(lw_verify *);
+/* True for a segment that an earlier pass has verified. */
+bool lw_verify_is_done(const lw_verify *, uint64_t number);
 
 /* ---- verify_findings.c ---- */
 
@@ -187,6 +226,17 @@ int lw_verify_directory(lw_verify *, bool *have);
 int lw_verify_behind(lw_verify *);
 /* The files before the oldest segment that is needed: checks only that they belong to this log. */
 int lw_verify_obsolete(lw_verify *);
+
+/* ---- verify_survey.c ---- */
+
+/* Notes the present segment, a closed tail, as the one to be read last. */
+int lw_verify_note_closed_tail(lw_verify *);
+/* The next older segment's pages. Sets v->phase. */
+int lw_verify_survey(lw_verify *);
+/* When frames had to be read for it. */
+int lw_verify_survey_end(lw_verify *);
+/* Adds the finding that these segments are missing. */
+int lw_verify_missing(lw_verify *, const lw_needed *);
 
 /* ---- verify_pages.c ---- */
 
@@ -220,7 +270,7 @@ int lw_verify_index(lw_verify *, lw_placed *);
 
 /* ---- verify_affected.c ---- */
 
-/* What the log holds, as its last segment says. */
+/* What the log holds, as its last segment says, which is the present one. */
 void lw_verify_note_tail(lw_verify *);
 /* Which entries the log reads from the present segment. */
 int lw_verify_place(lw_verify *, lw_placed *);
@@ -228,6 +278,8 @@ int lw_verify_place(lw_verify *, lw_placed *);
 void lw_verify_affected(lw_verify *, const lw_placed *);
 /* Gives damaged pages their range, and takes the entries concerned off the count. */
 void lw_verify_count_entries(lw_verify *, const lw_placed *);
+/* How many entries the findings of that segment that were told have lost. */
+uint64_t lw_verify_lost_before(const lw_verify *, uint64_t number, const lw_placed *);
 
 /* ---- verify_segment.c ---- */
 

@@ -252,6 +252,24 @@ static bool takes_all(const lw_verify *v, const lw_damage *damage)
            finding->kind == LW_FOUND_UNREADABLE;
 }
 
+static uint64_t lost_with(const lw_finding *finding, const lw_placed *at)
+{
+    if (!finding->needed || !finding->has_index || at->visible_first >= at->visible_next)
+        return 0;
+    uint64_t first = max64(finding->first_index, at->visible_first);
+    uint64_t last = min64(finding->last_index, at->visible_next - 1);
+    return first <= last ? last - first + 1 : 0;
+}
+
+uint64_t lw_verify_lost_before(const lw_verify *v, uint64_t number, const lw_placed *at)
+{
+    uint64_t lost = 0;
+    for (size_t i = 0; i < v->all_told_count; i++)
+        if (v->all_told[i].finding.segment == number)
+            lost += lost_with(&v->all_told[i].finding, at);
+    return min64(lost, at->visible_next - at->visible_first);
+}
+
 void lw_verify_count_entries(lw_verify *v, const lw_placed *at)
 {
     uint64_t lost = 0;
@@ -262,12 +280,7 @@ void lw_verify_count_entries(lw_verify *v, const lw_placed *at)
             lw_damage_range(&v->damage[i], v->state.bounds.next, UINT64_MAX); /* behind what the header counts */
         else if (takes_all(v, &v->damage[i]) && visible > 0)
             lw_damage_range(&v->damage[i], at->visible_first, at->visible_next - 1);
-        if (!finding->needed || !finding->has_index)
-            continue;
-        uint64_t first = max64(finding->first_index, at->visible_first);
-        uint64_t last = min64(finding->last_index, at->visible_next - 1);
-        if (visible > 0 && first <= last)
-            lost += last - first + 1;
+        lost += lost_with(finding, at);
     }
     v->progress.entries -= min64(min64(lost, visible), v->progress.entries);
 }

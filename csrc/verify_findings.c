@@ -46,10 +46,10 @@ void lw_damage_range(lw_damage *damage, uint64_t first, uint64_t last)
     damage->finding.last_index = last;
 }
 
-/* True for a finding that was told before a restart. */
+/* True for a finding that was told when its segment was read before. */
 static bool was_told(const lw_verify *v, const lw_finding *finding)
 {
-    for (size_t i = 0; v->restarts > 0 && i < v->all_told_count; i++) {
+    for (size_t i = 0; v->may_repeat && i < v->all_told_count; i++) {
         const lw_finding *told = &v->all_told[i].finding;
         if (told->segment == finding->segment && told->offset == finding->offset && told->kind == finding->kind)
             return true;

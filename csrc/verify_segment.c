@@ -77,16 +77,15 @@ int lw_verify_segment_begin(lw_verify *v)
     lw_pages *p = &v->here;
     lw_state start;
     lw_state_clear(&start);
-    v->progress.segments++;
     v->damage_count = v->told = 0;
     v->counted = 0;
     v->segment = NULL;
     v->reads_frames = v->is_whole = v->is_closed = v->knows_start = false;
     v->phase = LW_VERIFY_SEGMENT;
-    bool is_known = !v->is_tail && p->number >= v->verified_low && p->number <= v->verified_high;
-    if (is_known || lw_pages_are_cut(p) || !p->has_identity || !lw_pages_have_room(p))
+    if (lw_pages_are_cut(p) || !p->has_identity || !lw_pages_have_room(p))
         return LW_OK;
-    v->fs->will_read(v->fs, p->file, p->size);
+    if (!v->is_tail || !p->has_mark || v->tail_is_last) /* else it may be a closed tail, to be read last */
+        v->fs->will_read(v->fs, p->file, p->size);
     int status = lw_segment_map(v->fs, p->file, p->name, p->size, false, &v->segment, v->error);
     p->file = NULL; /* it belongs to the segment now */
     if (status != LW_OK)
@@ -131,7 +130,7 @@ int lw_verify_segment_stop(lw_verify *v)
     lw_placed at;
     lw_verify_progress before = v->progress;
     v->is_whole = false;
-    if (v->is_tail)
+    if (v->is_tail && !v->tail_is_last)
         lw_verify_note_tail(v);
     int status = lw_verify_place(v, &at);
     if (status == LW_OK)
@@ -145,15 +144,11 @@ int lw_verify_segment_stop(lw_verify *v)
 int lw_verify_segment_end(lw_verify *v)
 {
     lw_placed at;
-    bool is_known = !v->is_tail && v->here.number >= v->verified_low && v->here.number <= v->verified_high;
-    if (v->is_tail)
+    if (v->is_tail && !v->tail_is_last)
         lw_verify_note_tail(v);
     int status = lw_verify_place(v, &at);
-    if (is_known)
-        v->damage_count = 0;
-    if (status != LW_OK || is_known)
-        return status;
-    status = lw_verify_pages(v);
+    if (status == LW_OK)
+        status = lw_verify_pages(v);
     if (status == LW_OK)
         status = lw_verify_index(v, &at);
     if (status != LW_OK)

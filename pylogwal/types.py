@@ -199,8 +199,9 @@ class VerifyProgress(NamedTuple):
     bytes: read and verified so far.
     total_bytes: to be verified in all, as far as that is known by now; exact at the end.
     segments: begun or done so far.
-    entries: found whole so far, of first_index..last_index. Segments are read newest first.
-    first_index, last_index: of the log, as of the reading of its last segment; both 0 until then.
+    entries: found whole so far, of first_index..last_index. Those that are purged meanwhile, before
+        they are read, are left out.
+    first_index, last_index: of the log, as of the beginning; both 0 until that is known.
         last_index is first_index - 1 where the log holds no entries.
     """
 

@@ -34,7 +34,8 @@ PROGRESS_INTERVAL_S = 0.2
 WHAT_IS_READ = """\
 Reads everything that the log relies on, and names what is damaged: the file, the byte, the entries.
 It goes on behind damage, works on a log that does not open, and changes nothing. It does not
-disturb a live writer.
+disturb a live writer. What it finds is told at once, oldest segment first; in a log that was not
+closed, the last segment is read before all others.
 
 what is read:
   LOCK. Of each segment that the log needs: the header page and the close mark page with their

@@ -398,10 +398,12 @@ class Wal:
     def verify(self, *, progress: Callable[[VerifyProgress], None] | None = None) -> Verification:
         """Reads everything that the log relies on, and returns an iterator of what is damaged.
 
-        The iterator gives a `Finding` for each damaged thing, newest segment first, and goes on
-        behind it; a log that is whole gives none. `next()` blocks until the next finding, and lets
-        other threads run. Every few milliseconds it calls `progress`, in the same thread, and
-        handles signals. To end early, call the iterator's `stop()`, also from `progress`.
+        The iterator gives a `Finding` for each damaged thing, oldest segment first, and goes on
+        behind it; a log that is whole gives none. In a log that was not closed, the last segment
+        comes before all others, since only its frames say what the log holds. `next()` blocks until
+        the next finding, and lets other threads run. Every few milliseconds it calls `progress`, in
+        the same thread, and handles signals. To end early, call the iterator's `stop()`, also from
+        `progress`.
 
         It works on every handle, a writer's and a reader's: it reads the files in
         `path`, changes nothing, and does not disturb a writer in this process or another. What a

@@ -233,11 +233,11 @@ def test_verify_goes_on_behind_damage_and_names_each_place(pylogwal: Pylogwal, l
     one, three = first["first_index"] + 3, second["first_index"] + 5
     lines = ran.out.splitlines()
     assert lines[0] == (
-        f"damaged: {second['file']} at byte {FRAMES + 5 * frame}: entries {three}..{three + 2}: "
-        "entries are damaged"
+        f"damaged: {first['file']} at byte {FRAMES + 3 * frame}: entry {one}: the entry is damaged"
     )
     assert lines[1] == (
-        f"damaged: {first['file']} at byte {FRAMES + 3 * frame}: entry {one}: the entry is damaged"
+        f"damaged: {second['file']} at byte {FRAMES + 5 * frame}: entries {three}..{three + 2}: "
+        "entries are damaged"
     )
     assert lines[2].startswith("verified 896 entries of 101..1000")
     assert lines[3] == "damage: 2 needed, 0 not needed"
@@ -245,10 +245,10 @@ def test_verify_goes_on_behind_damage_and_names_each_place(pylogwal: Pylogwal, l
     assert report["entries"] == 896
     damage = report["damage"]
     assert [(row["file"], row["first_index"], row["last_index"]) for row in damage] == [
-        (second["file"], three, three + 2),
         (first["file"], one, one),
+        (second["file"], three, three + 2),
     ]
-    assert [row["offset"] for row in damage] == [FRAMES + 5 * frame, FRAMES + 3 * frame]
+    assert [row["offset"] for row in damage] == [FRAMES + 3 * frame, FRAMES + 5 * frame]
     assert [(row["kind"], row["needed"]) for row in damage] == [("frame", True)] * 2
     assert [row["segment"] for row in damage] == [int(row["file"][:16], 16) for row in damage]
 
@@ -261,8 +261,8 @@ def test_verify_tells_damage_that_nothing_depends_on(pylogwal: Pylogwal, log: Pa
     assert ran.status == 1
     lines = ran.out.splitlines()
     assert [line.partition(":")[0] for line in lines[:2]] == ["damaged, not needed"] * 2
-    assert "close mark" in lines[0]
-    assert "COMMIT" in lines[1]
+    assert "COMMIT" in lines[0]
+    assert "close mark" in lines[1]
     assert lines[2].startswith("verified 900 entries of 101..1000")
     assert lines[3] == "damage: 0 needed, 2 not needed"
 
@@ -329,12 +329,12 @@ def fail_after_first(monkeypatch: pytest.MonkeyPatch, what: Callable[[], None]) 
 
 
 def damage_two(pylogwal: Pylogwal, log: Path) -> str:
-    """Damages the first entry of two segments. The line that tells of the newer one."""
+    """Damages the first entry of two segments. The line that tells of the older one."""
     rows = pylogwal("info", "--json", log).json["segments"][1:3]
     for row in rows:
         flip(log / row["file"], FRAMES + 100)
-    index = rows[1]["first_index"]
-    return f"damaged: {rows[1]['file']} at byte {FRAMES}: entry {index}: the entry is damaged"
+    index = rows[0]["first_index"]
+    return f"damaged: {rows[0]['file']} at byte {FRAMES}: entry {index}: the entry is damaged"
 
 
 def test_what_was_found_before_a_read_failed_is_told(
@@ -392,8 +392,8 @@ def test_ctrl_c_at_any_moment_of_verify_ends_with_what_was_found(tmp_path: Path)
     with Wal(log, segment_bytes=1 << 20, durability="manual") as wal:
         for first in range(1, 40_001, 1000):
             wal.persist_entries(run(first, first + 999, payload=b"x" * 1000))
-        newest = wal.core.segments()[-2].file
-    flip(log / newest, FRAMES + 500)
+        oldest = wal.core.segments()[0].file
+    flip(log / oldest, FRAMES + 500)
     command = [sys.executable, "-m", "pylogwal", "verify", str(log)]
     for round_ in range(8):
         with subprocess.Popen(
@@ -404,7 +404,7 @@ def test_ctrl_c_at_any_moment_of_verify_ends_with_what_was_found(tmp_path: Path)
             time.sleep(round_ * 0.002)
             child.send_signal(signal.SIGINT)
             out, err = child.communicate()
-        assert first_line.startswith(f"damaged: {newest} at byte ")
+        assert first_line.startswith(f"damaged: {oldest} at byte ")
         assert "Traceback" not in err
         assert "Exception ignored" not in err
         if child.returncode == 1:  # it was done before the signal came

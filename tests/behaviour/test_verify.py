@@ -23,10 +23,14 @@ def log(tmp_path: Path) -> Path:
     """Entries 101..1000 in five segments or so."""
     directory = tmp_path / "log"
     with Wal(directory, segment_bytes=SEGMENT_BYTES) as wal:
-        for first in range(1, 1001, 50):
-            wal.persist_entries(run(first, first + 49, payload=b"p" * 200))
+        write(wal, 1, 1000)
         wal.purge(LogId(100, 1))
     return directory
+
+
+def write(wal: Wal, first: int, last: int) -> None:
+    for index in range(first, last, 50):
+        wal.persist_entries(run(index, index + 49, payload=b"p" * 200))
 
 
 def segments_of(log: Path) -> list[Path]:
@@ -43,11 +47,11 @@ def flip(path: Path, offset: int) -> None:
 
 
 def flip_an_entry_of_each(log: Path) -> list[int]:
-    """Damages the first entry of each segment; their numbers, newest first."""
+    """Damages the first entry of each segment; their numbers, oldest first."""
     paths = segments_of(log)
     for path in paths:
         flip(path, FRAMES + 100)
-    return [int(path.stem, 16) for path in reversed(paths)]
+    return [int(path.stem, 16) for path in paths]
 
 
 @pytest.mark.parametrize("read_only", [False, True], ids=["writable", "read_only"])
@@ -73,14 +77,53 @@ def test_a_blank_log_gives_nothing(tmp_path: Path) -> None:
         assert (last.first_index, last.last_index, last.entries) == (1, 0, 0)
 
 
-def test_findings_come_newest_first_and_go_on_behind_each(log: Path) -> None:
+def test_findings_come_oldest_first_and_go_on_behind_each(log: Path) -> None:
     numbers = flip_an_entry_of_each(log)
+    assert len(numbers) > 3
     with Wal(log, read_only=True) as wal:
         found = list(wal.verify())
     assert [finding.segment for finding in found] == numbers
     assert {finding.kind for finding in found} == {FindingKind.FRAME}
-    assert all(finding.offset == FRAMES for finding in found[:-1])
-    assert [finding.needed for finding in found] == [True] * (len(found) - 1) + [False]  # purged
+    assert all(finding.offset == FRAMES for finding in found[1:])
+    assert [finding.needed for finding in found] == [False] + [True] * (len(found) - 1)  # purged
+
+
+def test_findings_come_in_log_order_also_in_a_log_that_is_open(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with Wal(log, segment_bytes=SEGMENT_BYTES) as wal:
+        write(wal, 1, 1000)
+        paths = segments_of(log)
+        damaged = [paths[0], paths[len(paths) // 2], paths[-2]]
+        for path in damaged:
+            flip(path, FRAMES + 500)
+        found = list(wal.verify())
+    assert [finding.file for finding in found] == [path.name for path in damaged]
+    indices = [finding.first_index or 0 for finding in found]
+    assert indices == sorted(indices)
+
+
+def test_a_segment_without_a_footer_is_told_in_its_turn(log: Path) -> None:
+    """Which entries it holds only its frames say."""
+    paths = segments_of(log)
+    with paths[2].open("r+b") as file:
+        file.seek(SEGMENT_BYTES - 4096)
+        file.write(bytes(4096))
+    for path in paths[1:4]:
+        flip(path, FRAMES + 100)
+    verification = Verification(str(log))
+    found = list(verification)
+    assert [(finding.file, finding.kind) for finding in found] == [
+        (paths[1].name, FindingKind.FRAME),
+        (paths[2].name, FindingKind.FRAME),
+        (paths[2].name, FindingKind.FOOTER),
+        (paths[3].name, FindingKind.FRAME),
+    ]
+    footer = found[2]
+    assert footer.last_index is not None
+    assert (found[2].first_index, found[3].first_index) == (
+        found[1].first_index,
+        footer.last_index + 1,
+    )
 
 
 def test_progress_only_grows_and_is_told_before_each_finding(log: Path) -> None:
@@ -247,6 +290,89 @@ def test_beside_a_writer_that_rotates_and_purges_it_finds_nothing(
         writer.start()
         try:
             for _ in range(100):
+                assert list(wal.verify()) == []
+        finally:
+            done.set()
+            writer.join()
+
+
+def purge_ahead(wal: Wal, log: Path, purged: list[int]) -> None:
+    """Purges so that the oldest file, and perhaps more, goes; the writer goes on writing."""
+    before = {path.name for path in log.glob("*.wal")}
+    last = wal.last_index()
+    wal.persist_entries(run(last + 1, last + 20, payload=b"w" * 200))
+    wal.purge(LogId(wal.first_index() + 300, 1))
+    wal.flush()
+    assert min(before) not in {path.name for path in log.glob("*.wal")}
+    purged.append(wal.first_index())
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_a_purge_that_goes_on_does_not_hold_it_up(tmp_path: Path, every: int) -> None:
+    """Each purge takes away the segment that is next: verification goes on behind it."""
+    log = tmp_path / "log"
+    with Wal(log, segment_bytes=SEGMENT_BYTES, durability="manual") as wal:
+        write(wal, 1, 40_000)
+        segments = len(wal.core.segments())
+        purged: list[int] = []
+        steps: list[VerifyProgress] = []
+
+        def progress(now: VerifyProgress) -> None:
+            steps.append(now)
+            if now.segments > 3 and len(steps) % every == 0 and wal.first_index() < 39_000:
+                purge_ahead(wal, log, purged)
+
+        assert list(wal.verify(progress=progress)) == []
+        assert len(purged) > 20
+        assert 0 < steps[-1].segments < segments
+        assert steps[-1].bytes == steps[-1].total_bytes
+        assert steps[-1].entries < steps[-1].last_index - steps[-1].first_index + 1 <= 40_000
+        # A survey takes a step a segment, as the reading of one does.
+        assert len(steps) < 8 * segments
+
+
+def test_a_segment_that_is_removed_meanwhile_is_missing(log: Path) -> None:
+    """It is gone like a purged one, but the log still counts its entries."""
+    paths = segments_of(log)
+
+    def remove(now: VerifyProgress) -> None:
+        if now.bytes > 0:
+            paths[2].unlink(missing_ok=True)
+
+    flip(paths[1], FRAMES + 100)
+    flip(paths[3], FRAMES + 100)
+    verification = Verification(str(log), progress=remove)
+    found = list(verification)
+    assert [(finding.file, finding.kind) for finding in found] == [
+        (paths[1].name, FindingKind.FRAME),
+        (paths[3].name, FindingKind.FRAME),
+        (paths[2].name, FindingKind.MISSING_SEGMENT),
+    ]
+    missing = found[-1]
+    assert missing.first_index is not None
+    assert missing.last_index is not None
+    lost = missing.last_index - missing.first_index + 1
+    assert verification.progress.entries == 900 - 2 - lost
+
+
+def test_beside_a_writer_that_purges_all_the_time_it_comes_to_an_end() -> None:
+    with (
+        processes.memory() as memory,
+        Wal(Path(memory, "log"), segment_bytes=SEGMENT_BYTES, durability="manual") as wal,
+    ):
+        write(wal, 1, 20_000)
+        done = threading.Event()
+
+        def purge() -> None:
+            while not done.is_set():
+                last = wal.last_index()
+                wal.persist_entries(run(last + 1, last + 200, payload=b"w" * 300))
+                wal.purge(LogId(wal.first_index() + 199, 1))
+
+        writer = threading.Thread(target=purge)
+        writer.start()
+        try:
+            for _ in range(20):
                 assert list(wal.verify()) == []
         finally:
             done.set()

@@ -28,8 +28,8 @@ EXPECTED: dict[str, list[tuple[str, int | None, int, FindingKind, range | None]]
     "older_segment_deleted": [(file_name(2), 2, 0, FindingKind.MISSING_SEGMENT, range(21, 41))],
     # Which entries each of the two holds cannot be told from where they are.
     "two_segments_swapped": [
-        (file_name(2), 2, 0, FindingKind.FOREIGN_FILE, range(1, 41)),
         (file_name(1), 1, 0, FindingKind.FOREIGN_FILE, range(1, 41)),
+        (file_name(2), 2, 0, FindingKind.FOREIGN_FILE, range(1, 41)),
     ],
     "a_segment_of_another_log": [(file_name(1), 1, 0, FindingKind.FOREIGN_FILE, range(1, 21))],
     "older_segment_of_another_life": [
