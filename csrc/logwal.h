@@ -266,8 +266,8 @@ typedef struct lw_verify lw_verify;
 
 /* `wal`: a handle, whose closing ends the verification, and which must outlive it; or NULL. */
 int lw_verify_open(const char *path, lw_wal *wal, lw_verify **, lw_error *);
-/* LW_OK: a finding. LW_PENDING: none yet, call again: a call reads about 4 MiB. LW_NOT_FOUND: that was all. Any other status ends
- * the verification. One thread at a time. */
+/* LW_OK: a finding. LW_PENDING: none yet, call again: a call reads about 4 MiB, and as much again where it meets damage.
+ * LW_NOT_FOUND: that was all. Any other status ends the verification. One thread at a time. */
 int lw_verify_next(lw_verify *, lw_finding *, lw_verify_progress *, lw_error *);
 /* Ends it early: the calls that follow give what was found until now, and then LW_NOT_FOUND. */
 int lw_verify_stop(lw_verify *, lw_error *);

@@ -356,12 +356,12 @@ int lw_verify_next(lw_verify *v, lw_finding *finding, lw_verify_progress *progre
 
 int lw_verify_stop(lw_verify *v, lw_error *error)
 {
-    bool amid_frames = v->phase == LW_VERIFY_REPLAY || v->phase == LW_VERIFY_SCAN;
+    bool amid_segment = v->phase == LW_VERIFY_REPLAY || v->phase == LW_VERIFY_SCAN || v->phase == LW_VERIFY_SEGMENT;
     int status = LW_OK;
     if (!lw_lock_process_is(v->process))
         return lw_fail_forked(error);
     v->error = error;
-    if (amid_frames && v->damage_count > 0) {
+    if (amid_segment && v->damage_count > 0) {
         status = lw_verify_segment_stop(v);
         v->is_ready = status == LW_OK && v->damage_count > 0;
     }

@@ -287,7 +287,7 @@ uint64_t lw_verify_lost_before(const lw_verify *, uint64_t number, const lw_plac
 int lw_verify_segment_begin(lw_verify *);
 /* When its frames were read: all the rest. */
 int lw_verify_segment_end(lw_verify *);
-/* Instead of the end, before all its frames were read: only which entries depend on the damage found so far. */
+/* Instead of the end: only which entries depend on the damage found so far. */
 int lw_verify_segment_stop(lw_verify *);
 
 #endif

@@ -217,7 +217,8 @@ static int note_unreadable(lw_verify *v)
     return damage == NULL ? lw_verify_no_memory(v) : LW_OK;
 }
 
-static void scan_from_here(lw_verify *v)
+/* The replay does not get further. The step goes on, so that whoever stops behind it is told why. */
+static int scan_from_here(lw_verify *v)
 {
     const lw_walk *walk = &v->replay.walk;
     lw_scan *scan = &v->scan;
@@ -233,6 +234,7 @@ static void scan_from_here(lw_verify *v)
     if (v->segment->lowest_override < scan->lowest)
         scan->lowest = v->segment->lowest_override;
     v->phase = LW_VERIFY_SCAN;
+    return lw_verify_scan(v);
 }
 
 /* The frames of the tail end here, and no page says whether they should. A watermark that lies behind this end contradicts it:
@@ -257,10 +259,9 @@ static int judge_end(lw_verify *v)
     v->replay.stop_at = tail->end + 1;
     if (lw_guarded(replay_run, &v->replay))
         return note_unreadable(v);
-    if (tail->end > end.offset)
-        v->phase = LW_VERIFY_REPLAY;
-    else
-        scan_from_here(v);
+    if (tail->end == end.offset)
+        return scan_from_here(v);
+    v->phase = LW_VERIFY_REPLAY;
     return LW_OK;
 }
 
@@ -281,7 +282,7 @@ int lw_verify_replay(lw_verify *v)
     else if (r->stopped && r->until == 0 && v->is_tail)
         return judge_end(v);
     else if (r->stopped || (r->until != 0 && segment->end > r->until))
-        scan_from_here(v);
+        return scan_from_here(v);
     return LW_OK;
 }
 

@@ -126,6 +126,19 @@ def test_a_segment_without_a_footer_is_told_in_its_turn(log: Path) -> None:
     )
 
 
+def test_it_may_end_after_the_oldest_segment(log: Path) -> None:
+    numbers = flip_an_entry_of_each(log)
+
+    def stop(now: VerifyProgress) -> None:
+        if now.bytes > 0:
+            verification.stop()
+
+    verification = Verification(str(log), progress=stop)
+    assert [finding.segment for finding in verification] == numbers[:1]
+    assert 0 < verification.progress.bytes <= SEGMENT_BYTES
+    assert verification.progress.total_bytes > 900 * 200
+
+
 def test_progress_only_grows_and_is_told_before_each_finding(log: Path) -> None:
     numbers = flip_an_entry_of_each(log)
     told: list[VerifyProgress] = []
