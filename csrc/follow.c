@@ -31,7 +31,7 @@ static void look_behind(growth *g, uint64_t from)
 {
     if (from >= g->fresh.size - LW_PAGE_SIZE)
         return;
-    lw_look_ahead look = {.segment = &g->fresh, .from = from, .to = from + LOOK_SIZE,
+    lw_look_ahead look = {.segment = &g->fresh, .from = from, .to = from + LOOK_SIZE + LW_COMMIT_FRAME_SIZE,
                           .end = {g->fresh.identity.number, g->fresh.end}};
     lw_look_ahead_run(&look);
     if (look.contradicted && g->known_end <= look.contradiction_offset)
@@ -301,33 +301,50 @@ static int move_on(lw_wal *wal, const lw_page *footer, bool *moved, lw_error *er
 /* The last COMMIT, and the header of the frame behind it. */
 enum { AROUND_END = LW_COMMIT_FRAME_SIZE + LW_FRAME_HEADER_SIZE };
 
-typedef struct around_end {
-    const uint8_t *mapped;
-    uint8_t bytes[AROUND_END];
-} around_end;
+/* What tells a segment file from a copy of it that somebody writes on. */
+typedef struct marks {
+    uint8_t around_end[AROUND_END];
+    uint8_t footer[LW_PAGE_SIZE];
+} marks;
 
-static void around_end_run(void *argument)
+typedef struct marks_look {
+    const lw_segment *segment;
+    marks mapped;
+} marks_look;
+
+static void marks_look_run(void *argument)
 {
-    around_end *around = argument;
-    memcpy(around->bytes, around->mapped, sizeof around->bytes);
+    marks_look *look = argument;
+    const lw_segment *segment = look->segment;
+    memcpy(look->mapped.around_end, segment->base + segment->end - LW_COMMIT_FRAME_SIZE, AROUND_END);
+    memcpy(look->mapped.footer, segment->base + segment->size - LW_PAGE_SIZE, LW_PAGE_SIZE);
 }
 
-/* A copy that was put in the place of the file has the same header, but it ends elsewhere, or is written on where the mapped one
- * is not. The mapping is read after `named`, since a writer may append between the two. */
-static bool is_copy(const lw_wal *wal, const uint8_t named[AROUND_END])
+static int read_marks(const lw_wal *wal, lw_file *file, marks *named)
 {
-    around_end mapped = {.mapped = wal->tail->base + wal->tail->end - LW_COMMIT_FRAME_SIZE};
-    if (lw_guarded(around_end_run, &mapped) != 0)
+    const lw_segment *tail = wal->tail;
+    int failed = wal->fs->read(wal->fs, file, tail->end - LW_COMMIT_FRAME_SIZE, named->around_end, AROUND_END);
+    return failed ? failed : wal->fs->read(wal->fs, file, tail->size - LW_PAGE_SIZE, named->footer, LW_PAGE_SIZE);
+}
+
+/* A copy that was put in the place of the file has the same header, but it ends elsewhere, or is written on or sealed where the mapped
+ * one is not. The mapping is read after `named`, since a writer may append between the two. */
+static bool is_copy(const lw_wal *wal, const marks *named)
+{
+    static const uint8_t unsealed[LW_PAGE_SIZE];
+    marks_look look = {.segment = wal->tail};
+    if (lw_guarded(marks_look_run, &look) != 0)
         return true;
-    size_t size = lw_may_be_frame(named + LW_COMMIT_FRAME_SIZE) ? AROUND_END : LW_COMMIT_FRAME_SIZE;
-    return memcmp(named, mapped.bytes, size) != 0;
+    size_t size = lw_may_be_frame(named->around_end + LW_COMMIT_FRAME_SIZE) ? AROUND_END : LW_COMMIT_FRAME_SIZE;
+    return memcmp(named->around_end, look.mapped.around_end, size) != 0 ||
+           (memcmp(named->footer, unsealed, LW_PAGE_SIZE) != 0 && memcmp(named->footer, look.mapped.footer, LW_PAGE_SIZE) != 0);
 }
 
 /* Whether the tail's name still stands for the file that is mapped. */
 static bool tail_is_named(lw_wal *wal)
 {
     uint8_t bytes[LW_PAGE_SIZE];
-    uint8_t named[AROUND_END];
+    marks named;
     char name[LW_NAME_SIZE];
     lw_file *file;
     uint64_t size = 0;
@@ -337,11 +354,10 @@ static bool tail_is_named(lw_wal *wal)
     int failed = wal->fs->size(wal->fs, file, &size);
     if (!failed)
         failed = wal->fs->read(wal->fs, file, 0, bytes, sizeof bytes);
-    if (!failed)
-        failed = wal->fs->read(wal->fs, file, wal->tail->end - LW_COMMIT_FRAME_SIZE, named, sizeof named);
+    if (!failed && size >= wal->tail->size)
+        failed = read_marks(wal, file, &named);
     wal->fs->close(wal->fs, file);
-    return !failed && size >= wal->tail->size && lw_page_check(bytes) == wal->tail->header_check &&
-           !is_copy(wal, named);
+    return !failed && size >= wal->tail->size && lw_page_check(bytes) == wal->tail->header_check && !is_copy(wal, &named);
 }
 
 /* Lets go of segments that hold nothing visible any more. */

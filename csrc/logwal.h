@@ -215,7 +215,7 @@ int lw_wal_payload_size(lw_wal *, uint64_t index, uint64_t *size, lw_error *);
 int lw_wal_copy_entry(lw_wal *, uint64_t index, uint8_t *payload, uint64_t size, lw_entry *entry, lw_error *);
 
 /* Read-only handles: shows the log as of now; costs what was appended since. LW_IO with EAGAIN: the log changes faster than it can be
- * read. Where it fails the handle shows what it showed before. */
+ * read. Where it fails the handle shows what it showed before, or a later state of the log. */
 int lw_wal_refresh(lw_wal *, lw_error *);
 /* LW_OK while the handle is open, in the process that opened it. */
 int lw_wal_check_open(lw_wal *, lw_error *);

@@ -222,13 +222,13 @@ static void take_over(lw_wal *wal, lw_wal *view)
 }
 
 /* With accept_lock held. What the handle shows stays until the log has been read anew. */
-static int read_anew(lw_wal *wal, lw_error *error)
+static int read_anew(lw_wal *wal, bool in_doubt, lw_error *error)
 {
     lw_wal *view = lw_handle_make(&wal->options);
     if (view == NULL)
         return lw_fail_errno(error, ENOMEM, NULL, "refresh");
     view->fs = wal->fs;
-    int status = lw_read_log(view, &wal->segments, error);
+    int status = lw_read_log(view, in_doubt ? NULL : &wal->segments, error); /* what is mapped may be what is damaged */
     if (status == LW_OK)
         take_over(wal, view);
     forget(view);
@@ -271,7 +271,7 @@ int lw_wal_refresh(lw_wal *wal, lw_error *error)
     bool in_doubt = __atomic_exchange_n(&wal->in_doubt, false, __ATOMIC_ACQ_REL);
     status = in_doubt || wal->tail == NULL ? LW_PENDING : go_on(wal, error);
     if (status == LW_PENDING)
-        status = read_anew(wal, error);
+        status = read_anew(wal, in_doubt, error);
     if (status != LW_OK)
         __atomic_store_n(&wal->in_doubt, true, __ATOMIC_RELEASE);
     (void)pthread_mutex_unlock(&wal->accept_lock);

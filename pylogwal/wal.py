@@ -364,7 +364,7 @@ class Wal:
         Costs what was appended since the last refresh; blocks while that is read. What it cannot go
         on from (the log was recovered after a crash, or purged past what was read) it reads anew,
         as opening does. Raises CorruptionError, or LogIOError (EAGAIN as at open); the handle then
-        shows what it showed before.
+        shows what it showed before, or a later state of the log.
         """
         self.core.refresh()
 

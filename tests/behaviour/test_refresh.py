@@ -18,6 +18,8 @@ from stores import SEGMENT_BYTES, run, state_of
 
 from pylogwal import CorruptionError, HardState, LogId, PurgedError, Wal
 
+FRAMES_OFFSET = 8192
+
 # -- what it costs -------------------------------------------------------------------------------
 
 
@@ -120,6 +122,74 @@ def test_a_copy_that_is_put_in_the_place_of_the_log_is_seen(tmp_path: Path) -> N
         (path / name).unlink()
         with pytest.raises(CorruptionError, match="removed"):
             reader.refresh()
+
+
+def replace_by_copies(path: Path) -> None:
+    """Each file by one that holds the same, as rsync does."""
+    for file in list(path.iterdir()):
+        copy = file.with_suffix(".copy")
+        shutil.copy2(file, copy)
+        copy.rename(file)
+
+
+def test_a_copy_whose_writer_rotates_with_its_first_batch_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with Wal(path, segment_bytes=SEGMENT_BYTES) as wal:
+        wal.persist_entries(run(1, 10, payload=bytes(3000)))
+    with Wal(path, read_only=True) as reader:
+        replace_by_copies(path)
+        with Wal(path, segment_bytes=SEGMENT_BYTES) as wal:
+            wal.persist_entries(run(11, 24, payload=bytes(3000)))
+            reader.refresh()
+            assert reader.last_index() == 24
+            wal.truncate(3)
+            reader.refresh()
+            assert state_of(reader) == state_of(wal)
+
+
+def test_a_segment_that_was_mended_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with Wal(path, segment_bytes=SEGMENT_BYTES) as wal:
+        for index in range(1, 41):
+            wal.persist_entries(run(index, index, payload=bytes(3000)))
+    file, whole = path / f"{1:016x}.wal", tmp_path / "whole"
+    shutil.copy2(file, whole)
+    with file.open("r+b") as opened:
+        opened.seek(FRAMES_OFFSET + 200)
+        opened.write(b"?")
+    with Wal(path, read_only=True) as reader:
+        with pytest.raises(CorruptionError):
+            reader.get_entries(1, 1)
+        whole.rename(file)
+        reader.refresh()
+        assert reader.get_entries(1, 1) == run(1, 1, payload=bytes(3000))
+
+
+@pytest.mark.parametrize("before_boundary", [88, 80, 72, 40, 8, 0])
+def test_damage_is_seen_wherever_the_commit_lies_that_proves_it(
+    tmp_path: Path, before_boundary: int
+) -> None:
+    """A refresh looks for such commits in steps of 64 KiB, and one is 80 bytes long."""
+    path, killed = tmp_path / "log", tmp_path / "killed"
+    with Wal(path) as wal:
+        wal.persist_entries(run(1, 1))
+        shutil.copytree(path, killed, ignore=shutil.ignore_patterns("*.spare"))
+        with Wal(killed, read_only=True) as reader:
+            end = reader.core.segments()[-1].end
+            wal.persist_entries(run(2, 2))
+            commit = end + 65536 - before_boundary
+            header_bytes = 40
+            payload_bytes = commit - wal.core.segments()[-1].end - header_bytes
+            wal.persist_entries(run(3, 3, payload=bytes(payload_bytes)))
+            name = f"{1:016x}.wal"
+            data = bytearray((path / name).read_bytes())
+            data[end + 20] ^= 1  # in the header of entry 2's frame
+            with (killed / name).open("r+b") as opened:
+                opened.write(data)
+            steps = (64 << 20) // (64 << 10)
+            with pytest.raises(CorruptionError):  # noqa: PT012
+                for _ in range(steps):
+                    reader.refresh()
 
 
 def test_a_durable_index_goes_on_and_back_as_the_log_proves(tmp_path: Path) -> None:
