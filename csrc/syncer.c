@@ -394,9 +394,11 @@ void *lw_syncer_main(void *argument)
     lw_wal *wal = argument;
     (void)pthread_mutex_lock(&wal->lock);
     lw_idle_begin(wal);
-    while (!wal->stopping) {
+    for (;;) {
         uint64_t deadline_ns;
-        lw_idle_look(wal); /* first, since it lets go of the lock */
+        lw_idle_look(wal);
+        if (wal->stopping) /* after what lets go of the lock: nobody signals a second time */
+            break;
         bool over = interval_is_over(wal, &deadline_ns);
         bool wanted = wal->wanted_ticket > wal->durable_ticket && wal->accepted_ticket > wal->durable_ticket;
         if (wal->queue_first != NULL && !lw_waits_for_successor(wal)) {
