@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from stores import KINDS, Store, Stores
 
 # Some shells export it. The programs that the tests start are the same for everybody.
 os.environ.pop("PYTHONUNBUFFERED", None)
+# A shell without job control starts what it puts into the background with SIGINT ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
