@@ -237,7 +237,8 @@ class _Demo:
         except EOFError:
             ended = True
         finally:
-            child.kill()
+            if child.pid is not None:  # a signal may come before its start
+                child.kill()
         with contextlib.suppress(EOFError):
             while True:
                 self.hear(reports)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -219,3 +221,16 @@ def test_what_it_cannot_work_with(
 def test_entries_follow_the_source(source: Source) -> None:
     assert source.entries(51, 51, 4) == [Entry(51, 4, b"line 0 of the text\n")]
     assert source.entries(1, 1, 4, shift=7) == [Entry(1, 4, b"line 7 of the text\n")]
+
+
+def test_a_signal_before_the_child_starts_is_no_other_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Source
+) -> None:
+    @contextlib.contextmanager
+    def too_late() -> Iterator[None]:
+        signal.raise_signal(signal.SIGINT)
+        yield
+
+    monkeypatch.setattr(demo, "signals_held", too_late)
+    with pytest.raises(KeyboardInterrupt):
+        demo._Demo(tmp_path, source, seed=1).run_child(term=1, after_s=0)
