@@ -4,7 +4,8 @@ line as the system does it, without a traceback. In any other program nothing is
 Once a command runs, `pylogwal.interrupts` sees to it.
 """
 
-import signal
+# `signal` imports many modules, which Ctrl-C may meet; this is what it is made of.
+import _signal as signal  # type: ignore[import-not-found]
 import sys
 
 # "-m" stands there while Python looks for the module to run, and so imports the package.

@@ -131,6 +131,25 @@ def test_an_interrupt_while_the_program_starts_or_ends_is_quiet(
         assert moment not in (2, 3, 5, 9) or status in QUIET_DEATHS
 
 
+IMPORTED_FIRST = """
+import sys
+sys.argv[0], sys.path[:0] = "pylogwal", {paths!r}
+names = []
+sys.addaudithook(lambda event, arguments: event == "import" and names.append(arguments[0]))
+import pylogwal
+first = names[names.index("pylogwal.startup") + 1 : names.index("pylogwal.errors")]
+print([name for name in first if name not in sys.builtin_module_names])
+"""
+
+
+def test_an_interrupt_meets_no_module_that_is_looked_for_before_it_is_made_quiet() -> None:
+    script = IMPORTED_FIRST.format(paths=[path for path in sys.path if path])
+    done = subprocess.run(
+        [sys.executable, "-IS", "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+
+
 def interrupted(command: str, log: Path) -> tuple[int, str, str]:
     tool = subprocess.Popen(
         [sys.executable, "-m", "pylogwal", command, "--json", str(log)],
