@@ -14,14 +14,14 @@ import argparse
 import base64
 import io
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pylogwal.bench import add_bench
 from pylogwal.checks import INDEX_MAX
+from pylogwal.complaints import complain, discard
 from pylogwal.core import SegmentInfo
 from pylogwal.demo import add_demo
 from pylogwal.errors import CorruptionError, WalError
@@ -60,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A usage error ends in SystemExit, as argparse does it; so does SIGTERM.
     """
     if sys.stdout is None:
-        return _complain("standard output is closed")
+        complain("standard output is closed")
+        return UNREADABLE
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a path may be any bytes
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _unwritten(error)
         status = _flushed(status)
         if status == INTERRUPTED:
-            _complain("interrupted")
+            complain("interrupted")
         return status
 
 
@@ -109,27 +110,11 @@ def _flushed(status: int) -> int:
 
 def _unwritten(error: OSError) -> int:
     """Standard output is lost."""
-    _discard(sys.stdout)
+    discard(sys.stdout)
     if isinstance(error, BrokenPipeError):
         return WELL  # whoever read had enough
-    return _complain(f"cannot write the output: {error.strerror or error}")
-
-
-def _complain(text: str) -> int:
-    """Says on stderr, if there is one, what kept a command from its work."""
-    if sys.stderr is not None:
-        try:
-            print(f"pylogwal: {text}", file=sys.stderr, flush=True)
-        except OSError:
-            _discard(sys.stderr)
+    complain(f"cannot write the output: {error.strerror or error}")
     return UNREADABLE
-
-
-def _discard(stream: TextIO) -> None:
-    """Python would write what is left of it at exit, and complain."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, stream.fileno())
-    os.close(null)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -173,7 +158,7 @@ def _directory(text: str) -> str:
 
 
 def _fail(options: argparse.Namespace, error: Exception, status: int) -> int:
-    _complain(str(error))
+    complain(str(error))
     if getattr(options, "json", False):
         names = ("file", "offset", "first_index", "last_index", "errno")
         known = {name: getattr(error, name, None) for name in names}
@@ -342,7 +327,7 @@ def _dump(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         for found in read_through(wal, options.first, options.last):
             if isinstance(found, Damage):
                 sys.stdout.flush()
-                print(f"pylogwal: damaged: {found}", file=sys.stderr)
+                complain(f"damaged: {found}")
                 status = DAMAGED
             else:
                 sys.stdout.write("".join(map(line, found)))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pylogwal.complaints import complain
 from pylogwal.interrupts import signals_held
 
 __all__ = ["temporary_directory"]
@@ -30,7 +30,7 @@ def temporary_directory(
             made = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         yield made
     except keep_on:
-        print(f"kept for a look at it: {made}", file=sys.stderr)
+        complain(f"kept for a look at it: {made}")
         made = None
         raise
     finally:

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from pylogwal.complaints import complain, tell
 from pylogwal.errors import CorruptionError, PurgedError, WalError
 from pylogwal.types import Entry, Finding, FindingKind, VerifyProgress
 from pylogwal.verification import Verification
@@ -105,7 +106,7 @@ def _print_end(
     if error is not None:
         told = {"type": type(error).__name__, "message": str(error), "errno": error.errno}
         report["error"] = told
-        print(f"pylogwal: {error}", file=sys.stderr)
+        complain(str(error))
     if as_json:
         print(json.dumps(report), flush=True)
     else:
@@ -195,7 +196,7 @@ class _Shown:
     """Shows the progress of a long run on stderr, if that is a terminal."""
 
     def __init__(self) -> None:
-        self._wanted = sys.stderr.isatty()
+        self._wanted = sys.stderr is not None and sys.stderr.isatty()
         self._next_s = time.monotonic() + PROGRESS_INTERVAL_S
         self._any = False
 
@@ -206,13 +207,12 @@ class _Shown:
         self._next_s = time.monotonic() + PROGRESS_INTERVAL_S
         self._any = True
         percent = 100 * progress.bytes // progress.total_bytes
-        text = f"\r{progress.bytes:,} of {progress.total_bytes:,} bytes, {percent} %"
-        print(text, end="", file=sys.stderr, flush=True)
+        tell(f"\r{progress.bytes:,} of {progress.total_bytes:,} bytes, {percent} %")
 
     def clear(self) -> None:
         """Removes the line."""
         if self._any:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            tell("\r\x1b[K")
             self._any = False
 
     def __enter__(self) -> Self:

@@ -82,6 +82,49 @@ def test_a_standard_stream_that_is_closed(log: Path, descriptor: str) -> None:
         assert (done.returncode, done.stdout.split()[0]) == (0, "directory")
 
 
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    log = tmp_path / "damaged"
+    with Wal(log, segment_bytes=65536) as wal:
+        for first in range(1, 1001, 100):
+            wal.persist_entries(run(first, first + 99, payload=b"p" * 100))
+        sealed = log / wal.core.segments()[0].file
+    content = bytearray(sealed.read_bytes())
+    content[20_000] ^= 1
+    sealed.write_bytes(content)
+    return log
+
+
+def told_without_times(out: str) -> str:
+    return re.sub(r'[\d.]+ s\b|"seconds": [\d.]+', "", out)
+
+
+@pytest.mark.parametrize("command", ["dump", "dump --json", "verify", "verify --json"])
+@pytest.mark.parametrize("stderr", ["2>&-", pytest.param("2>/dev/full", marks=needs_dev_full)])
+def test_without_standard_error_the_results_are_the_same(
+    damaged: Path, command: str, stderr: str
+) -> None:
+    status, out, _ = pylogwal(*command.split(), damaged)
+    assert status == 1
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m pylogwal {command} "$1" {stderr}', sys.executable, str(damaged)],
+        capture_output=True,
+        text=True,
+        env=environment(),
+    )
+    assert done.returncode == 1
+    assert told_without_times(done.stdout) == told_without_times(out)
+
+
+def test_a_reader_of_complaints_that_has_gone_ends_nothing(damaged: Path) -> None:
+    status, out, _ = pylogwal("dump", damaged)
+    assert status == 1
+    reads, writes = os.pipe()
+    os.close(reads)
+    with os.fdopen(writes, "w") as nobody_reads:
+        assert pylogwal("dump", damaged, stderr=nobody_reads)[:2] == (status, out)
+
+
 def test_a_file_that_cannot_be_read_is_not_called_output(tmp_path: Path) -> None:
     status, out, told = pylogwal("demo", tmp_path / "none")
     assert (status, out) == (3, "")

@@ -70,7 +70,7 @@ def is_printed(call: ast.Call) -> bool:
     """On stderr, as a complaint, a log line, a warning or an error."""
     function = ast.unparse(call.func)
     return (
-        function in ("_complain", "warnings.warn", *errors.__all__)
+        function in ("complain", "warnings.warn", *errors.__all__)
         or function.startswith("logger.")
         or (
             function == "print" and any(ast.unparse(k.value) == "sys.stderr" for k in call.keywords)
