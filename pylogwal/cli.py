@@ -43,6 +43,8 @@ INTERRUPTED = 130
 
 PREVIEW_BYTES = 60
 
+OPERATIONS = "https://github.com/pylogwal/pylogwal/blob/main/docs/operations.md"
+
 
 def run() -> NoReturn:
     """The process: one command, after which the interpreter ends without a word of its own."""
@@ -121,7 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="pylogwal",
         description="Looks at a Raft log on disk, read-only, also beside a live writer.",
-        epilog="exit status: 0 success, 1 corruption found, 2 usage error, 3 I/O error",
+        epilog="exit status: 0 success, 1 corruption found, 2 usage error, 3 I/O error. "
+        f"What each error means, and what is safe: {OPERATIONS}",
     )
     parser.add_argument(
         "--version", action=_Version, nargs=0, help="show the version of pylogwal and exit"
@@ -327,7 +330,7 @@ def _dump(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         for found in read_through(wal, options.first, options.last):
             if isinstance(found, Damage):
                 sys.stdout.flush()
-                complain(f"damaged: {found}")
+                complain(f"damaged: {found} (docs/operations.md, CorruptionError)")
                 status = DAMAGED
             else:
                 sys.stdout.write("".join(map(line, found)))

@@ -181,6 +181,7 @@ def _error(path: str, error: Any, *, opening: bool = False) -> Exception:
 
 
 _EXPLAINED = {
+    ConflictError,
     CorruptionError,
     DiskFullError,
     LockedError,

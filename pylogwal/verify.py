@@ -188,6 +188,7 @@ def _print_summary(report: dict[str, Any], status: int) -> None:
     needed = sum(row["needed"] for row in damage)
     if damage:
         print(f"damage: {needed} needed, {len(damage) - needed} not needed")
+        print('what each means, and what is safe: docs/operations.md, "Findings of verify"')
     elif status == WELL:
         print("no damage")
 

@@ -265,6 +265,7 @@ def test_verify_tells_damage_that_nothing_depends_on(pylogwal: Pylogwal, log: Pa
     assert "close mark" in lines[1]
     assert lines[2].startswith("verified 900 entries of 101..1000")
     assert lines[3] == "damage: 0 needed, 2 not needed"
+    assert 'docs/operations.md, "Findings of verify"' in lines[4]
 
 
 def test_dump_leaves_out_what_is_damaged_and_says_so(pylogwal: Pylogwal, log: Path) -> None:
@@ -276,7 +277,8 @@ def test_dump_leaves_out_what_is_damaged_and_says_so(pylogwal: Pylogwal, log: Pa
     assert [int(line.split()[0]) for line in ran.out.splitlines()] == [
         index for index in range(101, 1001) if index != lost
     ]
-    assert ran.err == f"pylogwal: damaged: {segment['file']} at byte {FRAMES}: entry {lost}\n"
+    place = f"{segment['file']} at byte {FRAMES}: entry {lost}"
+    assert ran.err == f"pylogwal: damaged: {place} (docs/operations.md, CorruptionError)\n"
     assert pylogwal("dump", log, "--from", lost + 1).status == 0
 
 

@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -320,9 +319,11 @@ def test_help_says_for_each_command_what_json_is(capsys: pytest.CaptureFixture[s
         assert "one JSON object" in said[command]
     with pytest.raises(SystemExit):
         cli.main(["--help"])
-    assert textwrap.dedent("""
-        exit status: 0 success, 1 corruption found, 2 usage error, 3 I/O error
-    """).strip() in " ".join(capsys.readouterr().out.split())
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "exit status: 0 success, 1 corruption found, 2 usage error, 3 I/O error" in shown
+    readme = Path(__file__).parent.parent / "README.md"
+    assert f"[docs/operations.md]: {cli.OPERATIONS}\n" in readme.read_text("utf-8")
+    assert cli.OPERATIONS in shown
 
 
 def test_one_of_a_kind_is_not_told_as_many(

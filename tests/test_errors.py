@@ -139,7 +139,10 @@ def test_the_message_of_what_an_operator_meets_names_the_page(tmp_path: Path) ->
     log = tmp_path / "log"
     with pylogwal.Wal(log) as wal:
         wal.persist_entries([pylogwal.Entry(1, 1)])
-        met = [raised_by(lambda: pylogwal.Wal(log))]
+        met = [
+            raised_by(lambda: pylogwal.Wal(log)),
+            raised_by(lambda: wal.persist_entries([pylogwal.Entry(1, 1, b"another")])),
+        ]
     (tmp_path / "file").write_bytes(b"")
     met += [
         raised_by(lambda: pylogwal.Wal(tmp_path / "none", create=False)),
@@ -152,6 +155,7 @@ def test_the_message_of_what_an_operator_meets_names_the_page(tmp_path: Path) ->
     met.append(raised_by(lambda: pylogwal.Wal(log)))
     assert {type(error) for error in met} == {
         pylogwal.LockedError,
+        pylogwal.ConflictError,
         pylogwal.LogNotFoundError,
         pylogwal.LogIOError,
         pylogwal.CorruptionError,

@@ -104,7 +104,7 @@ def test_the_sources_are_read() -> None:
     assert any(text.startswith("another writer has LOCK locked; read_only") for text in from_c())
     printed = from_python()
     assert "standard output is closed" in printed
-    assert f"damaged: {FIELD}" in printed
+    assert f"damaged: {FIELD} (docs/operations.md, CorruptionError)" in printed
     assert f"{FIELD}: close: {FIELD}" in printed
     assert any("cut a torn tail" in text for text in printed)
 
