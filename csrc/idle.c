@@ -55,10 +55,11 @@ void lw_idle_look(lw_wal *wal)
     if (now_ns == 0 || now_ns < wal->idle_at_ns)
         return;
     uint64_t since_sync_ns = now_ns - __atomic_load_n(&wal->shown_synced_ns, __ATOMIC_RELAXED);
-    if (since_sync_ns < IDLE_NS)
+    if (since_sync_ns < IDLE_NS) {
         wal->idle_at_ns = now_ns + IDLE_NS - since_sync_ns;
-    else if (is_due(wal) && !try_append(wal))
-        wal->idle_at_ns = now_ns + IDLE_NS;
-    else
-        wal->awaits_idle = false;
+        return;
+    }
+    wal->awaits_idle = false; /* a sync that ends while the lock is let go sets it anew */
+    if (is_due(wal) && !try_append(wal))
+        lw_idle_begin(wal);
 }
