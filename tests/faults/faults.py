@@ -165,6 +165,10 @@ class Shim:
         """The log gets no blocks for new files until this ends."""
         return self._until_released(self._c.shim_hold_making)
 
+    def looks_held(self) -> AbstractContextManager[None]:
+        """Who asks for the size of a file of the log waits until this ends."""
+        return self._until_released(self._c.shim_hold_looks)
+
     def unmapping_held(self) -> AbstractContextManager[None]:
         """Who unmaps a file of the log waits until this ends."""
         return self._until_released(self._c.shim_hold_unmapping)

@@ -52,6 +52,7 @@ static char held_name[NAME_SIZE]; /* the next fdatasync of this file waits */
 static bool is_held;
 static unsigned slow_us; /* each fdatasync takes at least so long */
 static bool holds_making;  /* files that are made wait for their blocks */
+static bool holds_looks; /* who asks for the size of a file of the log waits */
 static bool holds_unmapping; /* mappings of the log's files stay until shim_release */
 static void *mapped[MAX_DESCRIPTORS]; /* where the log's files are */
 static unsigned slow_removal_us; /* each unlinkat takes at least so long */
@@ -122,6 +123,14 @@ void shim_hold_making(void)
     (void)pthread_mutex_unlock(&hold_lock);
 }
 
+void shim_hold_looks(void)
+{
+    (void)pthread_mutex_lock(&hold_lock);
+    holds_looks = true;
+    is_held = false;
+    (void)pthread_mutex_unlock(&hold_lock);
+}
+
 void shim_hold_unmapping(void)
 {
     (void)pthread_mutex_lock(&hold_lock);
@@ -180,7 +189,7 @@ void shim_release(void)
 {
     (void)pthread_mutex_lock(&hold_lock);
     held_name[0] = 0;
-    holds_making = holds_unmapping = false;
+    holds_making = holds_unmapping = holds_looks = false;
     (void)pthread_cond_broadcast(&hold_moved);
     (void)pthread_mutex_unlock(&hold_lock);
 }
@@ -280,6 +289,17 @@ static void wait_if_making_is_held(int descriptor)
     (void)pthread_mutex_unlock(&hold_lock);
 }
 
+static void wait_if_looks_are_held(void)
+{
+    (void)pthread_mutex_lock(&hold_lock);
+    while (holds_looks) {
+        is_held = true;
+        (void)pthread_cond_broadcast(&hold_moved);
+        (void)pthread_cond_wait(&hold_moved, &hold_lock);
+    }
+    (void)pthread_mutex_unlock(&hold_lock);
+}
+
 /* Puts `to` where `from` stands in the table; false where it does not stand there. */
 static bool note_mapping(void *from, void *to)
 {
@@ -369,6 +389,8 @@ int fstat(int descriptor, struct stat *status)
 {
     REAL(fstat);
     FAIL_IF_CHOSEN(fstat, is_ours(descriptor), -1);
+    if (is_ours(descriptor))
+        wait_if_looks_are_held();
     return real(descriptor, status);
 }
 

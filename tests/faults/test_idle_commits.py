@@ -85,6 +85,30 @@ wal.close()
 )
 
 
+CLOSED_MEANWHILE = (
+    BEGIN
+    + """
+import os
+import threading
+import time
+from processes import PATIENCE_S
+wal = Wal(path)
+wal.persist_entries(run(1, 1))
+with shim.looks_held():
+    shim.wait_held()  # the sync thread is about to append, without the lock
+    closing = threading.Thread(target=wal.close, daemon=True)
+    closing.start()
+    time.sleep(0.2)  # so that it waits for the thread; were it later, nothing would be tested
+closing.join(PATIENCE_S / 2)
+if closing.is_alive():
+    print("close hangs", flush=True)
+    os._exit(1)
+with Wal(path, read_only=True) as wal:
+    assert wal.durable_index() == 1
+"""
+)
+
+
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_shim(tmp_path_factory.mktemp("shim"))
@@ -92,8 +116,8 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "program",
-    [SOMETHING_NOT_DURABLE, NOTHING_BUT_A_STORE, AFTER_A_FAILED_SYNC],
-    ids=["something-not-durable", "nothing-but-a-store", "after-a-failed-sync"],
+    [SOMETHING_NOT_DURABLE, NOTHING_BUT_A_STORE, AFTER_A_FAILED_SYNC, CLOSED_MEANWHILE],
+    ids=["something-not-durable", "nothing-but-a-store", "after-a-failed-sync", "closed-meanwhile"],
 )
 def test_a_commit_alone(shim: Path, tmp_path: Path, program: str) -> None:
     run_beneath(shim, program, tmp_path / "log", Path(__file__).parent.parent / "behaviour")
