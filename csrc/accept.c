@@ -7,6 +7,7 @@
 #include "error.h"
 #include "prepare.h"
 #include "reader.h"
+#include "reserve.h"
 #include "step.h"
 
 /* What a batch comes down to, once checked: one control record at most, then entries, then a hard state. */
@@ -557,25 +558,9 @@ static void publish(lw_wal *wal, const plan *p, const writing *w, uint64_t ticke
         (void)pthread_cond_signal(&wal->keeper_work);
 }
 
-/* With accept_lock held: only writers change the index, so it is copied without `lock`. */
-static int reserve_run(lw_wal *wal)
-{
-    lw_index grown;
-    if (lw_index_has_room(&wal->index))
-        return LW_OK;
-    if (lw_index_grown(&wal->index, &grown) != LW_OK)
-        return LW_NO_MEMORY;
-    (void)pthread_mutex_lock(&wal->lock);
-    lw_index before = wal->index;
-    wal->index = grown;
-    (void)pthread_mutex_unlock(&wal->lock);
-    lw_index_free(&before);
-    return LW_OK;
-}
-
 static int reserve_index(lw_wal *wal, const plan *p, lw_error *error)
 {
-    int status = reserve_run(wal);
+    int status = lw_reserve_run(wal);
     if (status == LW_OK && wal->tail->index_capacity - wal->tail->index_count < p->count) {
         (void)pthread_mutex_lock(&wal->lock);
         status = lw_segment_reserve(wal->tail, p->count);

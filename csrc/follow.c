@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "error.h"
+#include "reserve.h"
 #include "walk.h"
 
 enum {
@@ -131,22 +132,6 @@ static int grow(lw_wal *wal, growth *g, lw_page *footer, bool *closed, lw_error 
 
 /* ---- showing what was read ---- */
 
-/* With accept_lock held, so that nobody else changes it. */
-static int reserve_run(lw_wal *wal)
-{
-    lw_index grown;
-    if (lw_index_has_room(&wal->index))
-        return LW_OK;
-    if (lw_index_grown(&wal->index, &grown) != LW_OK)
-        return LW_NO_MEMORY;
-    (void)pthread_mutex_lock(&wal->lock);
-    lw_index before = wal->index;
-    wal->index = grown;
-    (void)pthread_mutex_unlock(&wal->lock);
-    lw_index_free(&before);
-    return LW_OK;
-}
-
 /* With `lock` held. What was cut comes first: of the new entries, those that were cut are not there any more. */
 static void add_entries(lw_wal *wal, const lw_segment *fresh)
 {
@@ -169,7 +154,7 @@ static void add_entries(lw_wal *wal, const lw_segment *fresh)
 
 static int publish(lw_wal *wal, const growth *g, bool closed, lw_error *error)
 {
-    int status = reserve_run(wal);
+    int status = lw_reserve_run(wal);
     (void)pthread_mutex_lock(&wal->lock);
     if (status == LW_OK)
         status = lw_segment_reserve(wal->tail, g->fresh.index_count);
@@ -238,21 +223,6 @@ static int open_next(lw_wal *wal, const lw_page *footer, lw_page *header, lw_seg
     return LW_OK;
 }
 
-static int reserve_segment(lw_wal *wal, lw_error *error)
-{
-    lw_segment_list grown;
-    if (lw_segment_list_has_room(&wal->segments))
-        return LW_OK;
-    lw_segment_list before = wal->segments;
-    if (lw_segment_list_grown(&before, &grown) != LW_OK)
-        return lw_fail_errno(error, ENOMEM, NULL, "refresh");
-    (void)pthread_mutex_lock(&wal->lock);
-    lw_segment **old = lw_segment_list_replace(&wal->segments, &before, &grown);
-    (void)pthread_mutex_unlock(&wal->lock);
-    free(old);
-    return LW_OK;
-}
-
 /* The header of the next segment proves the tail whole, so from now on the tail is what its footer says. */
 static void adopt_next(lw_wal *wal, const lw_page *footer, const lw_page *header, lw_segment *next)
 {
@@ -288,12 +258,12 @@ static int move_on(lw_wal *wal, const lw_page *footer, bool *moved, lw_error *er
         wal->headerless = wal->tail->identity.number + 1;
     if (!*moved)
         return status;
-    status = reserve_segment(wal, error);
-    if (status == LW_OK)
-        adopt_next(wal, footer, &header, next);
-    else
+    if (lw_reserve_segment(wal) != LW_OK) {
         lw_segment_unpin(next);
-    return status;
+        return lw_fail_errno(error, ENOMEM, NULL, "refresh");
+    }
+    adopt_next(wal, footer, &header, next);
+    return LW_OK;
 }
 
 /* ---- all of it ---- */

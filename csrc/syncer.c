@@ -7,6 +7,7 @@
 #include "idle.h"
 #include "keeper.h"
 #include "queue.h"
+#include "reserve.h"
 #include "step.h"
 
 /* ---- one sync ---- */
@@ -306,30 +307,14 @@ static void adopt_tail(lw_wal *wal, lw_segment *segment, const lw_page *footer)
         wal->fs->close(wal->fs, file);
 }
 
-/* With accept_lock held, so that only the keeper changes the list meanwhile, and only its start. */
-static int reserve_segment(lw_wal *wal, lw_error *error)
-{
-    lw_segment_list grown;
-    (void)pthread_mutex_lock(&wal->lock);
-    lw_segment_list before = wal->segments;
-    (void)pthread_mutex_unlock(&wal->lock);
-    if (lw_segment_list_has_room(&before))
-        return LW_OK;
-    if (lw_segment_list_grown(&before, &grown) != LW_OK)
-        return lw_fail_errno(error, ENOMEM, NULL, "a segment");
-    (void)pthread_mutex_lock(&wal->lock);
-    lw_segment **old = lw_segment_list_replace(&wal->segments, &before, &grown);
-    (void)pthread_mutex_unlock(&wal->lock);
-    free(old);
-    return LW_OK;
-}
-
 int lw_rotate(lw_wal *wal, lw_error *error)
 {
     lw_segment *segment = wal->successor; /* nobody takes it or lays hands on it while accept_lock is held */
     lw_page footer = {.check = 0};
-    int status = reserve_segment(wal, error);
-    if (status == LW_OK && wal->tail != NULL)
+    int status = lw_reserve_segment(wal);
+    if (status != LW_OK)
+        return lw_fail_errno(error, ENOMEM, NULL, "a segment");
+    if (wal->tail != NULL)
         status = seal(wal, &footer, error);
     if (status != LW_OK)
         return status;

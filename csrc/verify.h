@@ -242,6 +242,8 @@ int lw_verify_missing(lw_verify *, const lw_needed *);
 
 /* LW_NOT_FOUND: there is no such file. A file that the system cannot read is LW_OK. Always close them. */
 int lw_pages_load(lw_verify *, uint64_t number, lw_pages *);
+/* *footer of that segment, where it *has a valid one. LW_OK also where there is no such file. */
+int lw_pages_footer(lw_verify *, uint64_t number, lw_page *footer, bool *has);
 void lw_pages_close(lw_verify *, lw_pages *);
 /* Fails because of a file in a format that this version does not know. */
 int lw_verify_fail_newer(lw_verify *, const char *name);
@@ -274,6 +276,8 @@ int lw_verify_index(lw_verify *, lw_placed *);
 void lw_verify_note_tail(lw_verify *);
 /* Which entries the log reads from the present segment. */
 int lw_verify_place(lw_verify *, lw_placed *);
+/* *first: the first entry that is lost with the segments behind `number`, where that one's footer says a later one. */
+int lw_verify_first_behind(lw_verify *, uint64_t number, uint64_t *first);
 /* Drops what is no damage, finds which entries depend on the rest, and joins what is one. */
 void lw_verify_affected(lw_verify *, const lw_placed *);
 /* Gives damaged pages their range, and takes the entries concerned off the count. */

@@ -1,7 +1,6 @@
 #include "verify.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "error.h"
 
@@ -62,26 +61,27 @@ static bool place(lw_verify *v, lw_placed *at)
     return true;
 }
 
+int lw_verify_first_behind(lw_verify *v, uint64_t number, uint64_t *first)
+{
+    lw_page footer;
+    bool has;
+    int status = lw_pages_footer(v, number, &footer, &has);
+    if (has && footer.state.bounds.next > *first && footer.state.bounds.next < v->lowest)
+        *first = footer.state.bounds.next;
+    return status;
+}
+
 /* The first entry that is lost with a segment, where no footer or close mark and no frame says it. */
 static uint64_t first_lost(lw_verify *v)
 {
     uint64_t first = v->first;
-    lw_pages *before;
     if (v->here.has_header)
         return max64(first, min64(v->here.header.state.bounds.next, v->lowest));
-    before = malloc(sizeof *before);
-    if (before == NULL)
-        return first;
     lw_error *error = v->error;
     lw_error ignored;
     v->error = &ignored;
-    if (v->here.number > 1 && lw_pages_load(v, v->here.number - 1, before) == LW_OK) {
-        if (before->has_footer && before->footer.state.bounds.next > first && before->footer.state.bounds.next < v->lowest)
-            first = before->footer.state.bounds.next;
-        lw_pages_close(v, before);
-    }
+    (void)lw_verify_first_behind(v, v->here.number - 1, &first);
     v->error = error;
-    free(before);
     return first;
 }
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "crc32c.h"
 #include "error.h"
@@ -131,6 +132,22 @@ int lw_pages_load(lw_verify *v, uint64_t number, lw_pages *p)
         return status;
     lw_pages_close(v, p);
     return load(v, number, p);
+}
+
+int lw_pages_footer(lw_verify *v, uint64_t number, lw_page *footer, bool *has)
+{
+    lw_pages *pages = malloc(sizeof *pages);
+    *has = false;
+    if (pages == NULL)
+        return lw_verify_no_memory(v);
+    int status = number > 0 ? lw_pages_load(v, number, pages) : LW_NOT_FOUND;
+    if (status == LW_OK) {
+        *has = pages->has_footer;
+        *footer = pages->footer;
+        lw_pages_close(v, pages);
+    }
+    free(pages);
+    return status == LW_NOT_FOUND ? LW_OK : status;
 }
 
 void lw_pages_close(lw_verify *v, lw_pages *p)

@@ -9,19 +9,13 @@
 /* The state before the first frame is in the footer of the segment before, too. */
 static int start_from_footer(lw_verify *v, lw_state *state)
 {
-    lw_pages *before = malloc(sizeof *before);
-    if (before == NULL)
-        return lw_verify_no_memory(v);
-    v->knows_start = v->here.number == 1; /* blank */
-    int status = v->here.number > 1 ? lw_pages_load(v, v->here.number - 1, before) : LW_NOT_FOUND;
-    if (status == LW_OK) {
-        v->knows_start = before->has_footer;
-        if (before->has_footer)
-            *state = before->footer.state;
-        lw_pages_close(v, before);
-    }
-    free(before);
-    return status == LW_NOT_FOUND ? LW_OK : status;
+    lw_page footer;
+    bool has;
+    int status = lw_pages_footer(v, v->here.number - 1, &footer, &has);
+    v->knows_start = has || v->here.number == 1; /* blank */
+    if (has)
+        *state = footer.state;
+    return status;
 }
 
 typedef struct mark_look {

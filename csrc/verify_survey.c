@@ -76,23 +76,6 @@ static int pass_missing(lw_verify *v, uint64_t number, size_t below)
     return LW_OK;
 }
 
-/* The first entry that is lost with the segments behind `number`: the next one after what the footer of `number` counts. */
-static int next_after(lw_verify *v, uint64_t number, uint64_t *first)
-{
-    lw_pages *before = malloc(sizeof *before);
-    if (before == NULL)
-        return lw_verify_no_memory(v);
-    int status = number > 0 ? lw_pages_load(v, number, before) : LW_NOT_FOUND;
-    if (status == LW_OK) {
-        uint64_t next = before->footer.state.bounds.next;
-        if (before->has_footer && next > *first && next < v->lowest)
-            *first = next;
-        lw_pages_close(v, before);
-    }
-    free(before);
-    return status == LW_NOT_FOUND ? LW_OK : status;
-}
-
 int lw_verify_missing(lw_verify *v, const lw_needed *needed)
 {
     char what[128];
@@ -103,7 +86,7 @@ int lw_verify_missing(lw_verify *v, const lw_needed *needed)
     lw_damage *damage = lw_verify_add(v, LW_FOUND_MISSING_SEGMENT, needed->number, 0, true, what);
     if (damage == NULL)
         return lw_verify_no_memory(v);
-    int status = next_after(v, needed->missing_from - 1, &first);
+    int status = lw_verify_first_behind(v, needed->missing_from - 1, &first);
     lw_damage_range(damage, first, v->lowest - 1);
     v->is_ready = true;
     return status;
