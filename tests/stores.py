@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import shutil
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -194,3 +195,20 @@ def refused(
         yield raised
     assert type(raised.value) is error or not exactly
     assert state_of(store) == before
+
+
+def flip(path: Path, offset: int, size: int = 1) -> None:
+    """Flips a bit of each of so many bytes of a file, in place."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        content = file.read(size)
+        file.seek(offset)
+        file.write(bytes(byte ^ 1 for byte in content))
+
+
+def copy_beside_writer(path: Path, copy: Path) -> None:
+    """A log as a kill of its writer would leave it, in the place of any earlier copy. Without
+    spares, which the file thread may rename meanwhile.
+    """
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(path, copy, ignore=shutil.ignore_patterns("*.spare"))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from stores import run
+from stores import flip, run
 
 from pylogwal import Entry, HardState, LogId, Wal, WalError, cli, core, verify
 
@@ -67,12 +67,6 @@ def log(tmp_path: Path) -> Path:
         wal.purge(LogId(100, 1))
         wal.save_hard_state(HardState(3, "n1", 7, b"\x00"))
     return directory
-
-
-def flip(path: Path, offset: int, size: int = 1) -> None:
-    content = bytearray(path.read_bytes())
-    content[offset : offset + size] = bytes(byte ^ 1 for byte in content[offset : offset + size])
-    path.write_bytes(content)
 
 
 def snapshot(directory: Path) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from decoder import COMMIT, EPOCH, Batch, Position, read_tail
 from processes import PATIENCE_S, Child, needs_proc, run_python
-from stores import SEGMENT_BYTES, run
+from stores import SEGMENT_BYTES, copy_beside_writer, run
 
 from pylogwal import CorruptionError, HardState, LogId, Wal
 
@@ -22,11 +22,6 @@ COMMIT_SIZE, EPOCH_SIZE = 80, 56
 
 def alone(path: Path) -> list[Batch]:
     return [batch for batch in read_tail(path).batches if batch.is_commit_alone]
-
-
-def copy_beside_writer(path: Path, copy: Path) -> None:
-    """As a kill would leave it. Without spares, which the file thread may rename meanwhile."""
-    shutil.copytree(path, copy, ignore=shutil.ignore_patterns("*.spare"))
 
 
 def until(holds: Callable[[], bool]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from history import is_right, write_history
 from processes import Child, memory
-from stores import SEGMENT_BYTES, run, state_of
+from stores import SEGMENT_BYTES, copy_beside_writer, run, state_of
 
 from pylogwal import CorruptionError, HardState, LogId, PurgedError, Wal
 
@@ -173,7 +173,7 @@ def test_damage_is_seen_wherever_the_commit_lies_that_proves_it(
     path, killed = tmp_path / "log", tmp_path / "killed"
     with Wal(path) as wal:
         wal.persist_entries(run(1, 1))
-        shutil.copytree(path, killed, ignore=shutil.ignore_patterns("*.spare"))
+        copy_beside_writer(path, killed)
         with Wal(killed, read_only=True) as reader:
             end = reader.core.segments()[-1].end
             wal.persist_entries(run(2, 2))

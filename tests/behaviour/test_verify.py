@@ -8,7 +8,7 @@ from pathlib import Path
 
 import processes
 import pytest
-from stores import run
+from stores import flip, run
 
 import pylogwal
 from pylogwal import ClosedError, Finding, FindingKind, LogId, VerifyProgress, Wal, WalError
@@ -36,14 +36,6 @@ def write(wal: Wal, first: int, last: int) -> None:
 def segments_of(log: Path) -> list[Path]:
     with Wal(log, read_only=True) as wal:
         return [log / info.file for info in wal.core.segments()]
-
-
-def flip(path: Path, offset: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(offset)
-        byte = file.read(1)[0]
-        file.seek(offset)
-        file.write(bytes([byte ^ 1]))
 
 
 def flip_an_entry_of_each(log: Path) -> list[int]:

@@ -275,13 +275,10 @@ static void wait_if_held(int descriptor)
     (void)pthread_mutex_unlock(&hold_lock);
 }
 
-static void wait_if_making_is_held(int descriptor)
+static void wait_while(const bool *holds)
 {
-    const char *suffix = strrchr(files[descriptor], '.');
-    if (suffix == NULL || strcmp(suffix, ".spare") != 0)
-        return;
     (void)pthread_mutex_lock(&hold_lock);
-    while (holds_making) {
+    while (*holds) {
         is_held = true;
         (void)pthread_cond_broadcast(&hold_moved);
         (void)pthread_cond_wait(&hold_moved, &hold_lock);
@@ -289,15 +286,11 @@ static void wait_if_making_is_held(int descriptor)
     (void)pthread_mutex_unlock(&hold_lock);
 }
 
-static void wait_if_looks_are_held(void)
+static void wait_if_making_is_held(int descriptor)
 {
-    (void)pthread_mutex_lock(&hold_lock);
-    while (holds_looks) {
-        is_held = true;
-        (void)pthread_cond_broadcast(&hold_moved);
-        (void)pthread_cond_wait(&hold_moved, &hold_lock);
-    }
-    (void)pthread_mutex_unlock(&hold_lock);
+    const char *suffix = strrchr(files[descriptor], '.');
+    if (suffix != NULL && strcmp(suffix, ".spare") == 0)
+        wait_while(&holds_making);
 }
 
 /* Puts `to` where `from` stands in the table; false where it does not stand there. */
@@ -390,7 +383,7 @@ int fstat(int descriptor, struct stat *status)
     REAL(fstat);
     FAIL_IF_CHOSEN(fstat, is_ours(descriptor), -1);
     if (is_ours(descriptor))
-        wait_if_looks_are_held();
+        wait_while(&holds_looks);
     return real(descriptor, status);
 }
 
@@ -450,15 +443,8 @@ void *mmap(void *at, size_t size, int protection, int flags, int descriptor, off
 int munmap(void *at, size_t size)
 {
     REAL(munmap);
-    if (note_mapping(at, NULL)) {
-        (void)pthread_mutex_lock(&hold_lock);
-        while (holds_unmapping) {
-            is_held = true;
-            (void)pthread_cond_broadcast(&hold_moved);
-            (void)pthread_cond_wait(&hold_moved, &hold_lock);
-        }
-        (void)pthread_mutex_unlock(&hold_lock);
-    }
+    if (note_mapping(at, NULL))
+        wait_while(&holds_unmapping);
     return real(at, size);
 }
 

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hostile_logs import files_of, put
-from stores import SEGMENT_BYTES, run
+from stores import SEGMENT_BYTES, copy_beside_writer, run
 
 from pylogwal import CorruptionError, LogId, Wal
 from pylogwal.core import SegmentInfo
@@ -60,8 +59,7 @@ def is_whole(wal: Wal, first: int) -> None:
 
 
 def killed_copy(wal: Wal, path: Path) -> Path:
-    """The log as a kill of its writer would leave it."""
-    put(path, files_of(Path(wal.path)))
+    copy_beside_writer(Path(wal.path), path)
     return path
 
 
