@@ -12,17 +12,26 @@ typedef struct index_look {
     uint64_t purged_to; /* entries below may be in the offset index or not */
     uint32_t check;
     uint64_t different; /* the first item that differs; 2^64-1: none */
-    uint64_t differing; /* items */
-    bool any_lone;      /* an item differs and its neighbours do not */
+    bool any_flipped;   /* an item differs in one byte, and its neighbours do not */
     bool any_zero;      /* an item that differs is zero */
 } index_look;
 
-static bool differs(const index_look *look, const uint8_t *items, uint64_t i)
+/* The bits in which an item differs from what the replay found. */
+static uint32_t difference(const index_look *look, const uint8_t *items, uint64_t i)
 {
     const lw_segment *segment = look->segment;
     uint64_t index = look->page->index_first + i;
-    bool found = index >= segment->index_first && index - segment->index_first < segment->index_count;
-    return found ? segment->index_items[index - segment->index_first] != lw_index_item_load(items, i) : index >= look->purged_to;
+    if (index >= segment->index_first && index - segment->index_first < segment->index_count)
+        return segment->index_items[index - segment->index_first] ^ lw_index_item_load(items, i);
+    return index >= look->purged_to ? UINT32_MAX : 0;
+}
+
+static bool is_in_one_byte(uint32_t bits)
+{
+    for (unsigned shift = 0; shift < 32; shift += 8)
+        if ((bits & ~(UINT32_C(0xff) << shift)) == 0)
+            return bits != 0;
+    return false;
 }
 
 static void index_look_run(void *argument)
@@ -30,21 +39,19 @@ static void index_look_run(void *argument)
     index_look *look = argument;
     uint64_t count = look->page->index_count;
     const uint8_t *items = look->segment->base + lw_index_offset(look->segment->size, count);
-    bool before = false; /* whether the item before differs, and the one before that */
-    bool earlier = false;
     look->check = lw_crc32c(0, items, (size_t)(count * LW_INDEX_ITEM_SIZE));
     look->different = UINT64_MAX;
+    uint32_t before = 0;
+    uint32_t here = look->compare && count > 0 ? difference(look, items, 0) : 0;
     for (uint64_t i = 0; look->compare && i < count; i++) {
-        bool here = differs(look, items, i);
-        if (here && look->different == UINT64_MAX)
+        uint32_t after = i + 1 < count ? difference(look, items, i + 1) : 0;
+        if (here != 0 && look->different == UINT64_MAX)
             look->different = i;
-        look->differing += here;
-        look->any_zero = look->any_zero || (here && lw_index_item_load(items, i) == 0);
-        look->any_lone = look->any_lone || (before && !earlier && !here);
-        earlier = before;
+        look->any_zero = look->any_zero || (here != 0 && lw_index_item_load(items, i) == 0);
+        look->any_flipped = look->any_flipped || (before == 0 && after == 0 && is_in_one_byte(here));
         before = here;
+        here = after;
     }
-    look->any_lone = look->any_lone || (before && !earlier);
 }
 
 /* True where every entry that the frames hold, and that is not purged, is in the offset index. */
@@ -60,10 +67,10 @@ static bool is_complete(const lw_verify *v, const lw_page *page)
 
 /* A writer that opens a closed log may write as far as the offset index, and store a longer one there, before its first sync. If a
  * power cut then loses its first batch, which zeroes the close mark, the mark describes an offset index that is overwritten in
- * part. That is no damage, and recovery does without. Damage changes one item, or leaves zeros. */
+ * part. That is no damage, and recovery does without. Damage changes one byte of an item, or leaves zeros. */
 static bool is_overwritten(const lw_verify *v, const index_look *look)
 {
-    return v->is_tail && v->is_whole && look->differing > 1 && !look->any_lone && !look->any_zero;
+    return v->is_tail && v->is_whole && !look->any_flipped && !look->any_zero;
 }
 
 int lw_verify_index(lw_verify *v, lw_placed *at)

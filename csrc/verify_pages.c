@@ -7,6 +7,8 @@
 #include "crc32c.h"
 #include "error.h"
 
+enum { SECTOR = 512 };
+
 /* ---- the pages of one file ---- */
 
 static bool belongs(const lw_verify *v, const lw_page *page, uint64_t number)
@@ -221,31 +223,45 @@ static bool check_successor(lw_verify *v)
                          "the header does not go on where the segment before ends") != NULL;
 }
 
-/* True for a close mark page that was being stored, or zeroed, when the machine stopped: in each sector the first bytes, or the
- * last ones, are those of the whole mark, and the rest is zero. A difference of one byte is damage: no disk leaves out one byte. */
+typedef struct lost_bytes {
+    unsigned missing;
+    unsigned of;
+} lost_bytes;
+
+/* True for a sector of a close mark page that was being stored, or zeroed, when the machine stopped: its first bytes, or its last
+ * ones, are those of the whole mark, and the rest is zero. */
+static bool sector_is_torn(const uint8_t *bytes, const uint8_t *whole, lost_bytes *lost)
+{
+    unsigned changes = 0;
+    bool was_missing = false;
+    *lost = (lost_bytes){0, 0};
+    for (size_t i = 0; i < SECTOR; i++) {
+        bool missing = bytes[i] != whole[i];
+        if (missing && bytes[i] != 0)
+            return false;
+        if (whole[i] == 0)
+            continue;
+        changes += lost->of > 0 && missing != was_missing;
+        lost->missing += missing;
+        lost->of++;
+        was_missing = missing;
+    }
+    return changes <= 1;
+}
+
+/* A single byte that is missing beside others is damage: no disk leaves out one byte. */
 static bool is_torn(const uint8_t *bytes, const uint8_t *whole)
 {
-    enum { SECTOR = 512 };
-    size_t other = 0;
+    unsigned missing = 0;
+    bool any_gone = false;
     for (size_t at = 0; at < LW_PAGE_SIZE; at += SECTOR) {
-        bool was_missing = false;
-        unsigned changes = 0;
-        bool any = false;
-        for (size_t i = at; i < at + SECTOR; i++) {
-            bool missing = bytes[i] != whole[i];
-            if (whole[i] == 0 ? bytes[i] != 0 : missing && bytes[i] != 0)
-                return false;
-            if (whole[i] == 0)
-                continue;
-            other += missing;
-            changes += any && missing != was_missing;
-            was_missing = missing;
-            any = true;
-        }
-        if (changes > 1)
+        lost_bytes lost;
+        if (!sector_is_torn(bytes + at, whole + at, &lost))
             return false;
+        missing += lost.missing;
+        any_gone = any_gone || (lost.missing > 0 && lost.missing == lost.of);
     }
-    return other > 1;
+    return any_gone || missing > 1;
 }
 
 void lw_verify_expected_mark(const lw_segment *segment, const lw_state *state, lw_page *mark)
