@@ -341,10 +341,11 @@ static void file_will_read(lw_fs *fs, lw_file *file, uint64_t size)
 }
 
 /*
- * The first write to a block that was only reserved changes an extent from unwritten to written, when its data is on the disk. If the
- * file system is shut down meanwhile, that change is dropped, and the fdatasync that waited for it can return 0 (seen with ext4 and
- * XFS on Linux 6.18; tests/powercut). A call that begins afterwards fails: on ext4 a write, also one of no bytes, which POSIX lets
- * detect errors; on XFS lseek. (So does fstat; but then the next write has to store a finer time stamp, 4 KiB more for each sync.)
+ * The first write to a block that was only reserved changes an extent from unwritten to written, when its data is on the disk.
+ * If the file system is shut down meanwhile, that change is dropped, and the fdatasync that waited for it can return 0 (seen with
+ * ext4 and XFS on Linux 6.18; tests/powercut, tests/faults/test_shutdown.py). A call that begins afterwards fails: on ext4 a
+ * write, also one of no bytes, which POSIX lets detect errors; on XFS lseek. (So does fstat; but then the next write has to store
+ * a finer time stamp, 4 KiB more for each sync.)
  */
 static int check_not_shut_down(lw_file *file)
 {

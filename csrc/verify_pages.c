@@ -7,8 +7,6 @@
 #include "crc32c.h"
 #include "error.h"
 
-enum { SECTOR = 512 };
-
 /* ---- the pages of one file ---- */
 
 static bool belongs(const lw_verify *v, const lw_page *page, uint64_t number)
@@ -222,6 +220,8 @@ static bool check_successor(lw_verify *v)
     return lw_verify_add(v, LW_FOUND_CHAIN, v->after.number, 0, true,
                          "the header does not go on where the segment before ends") != NULL;
 }
+
+enum { SECTOR = 512 };
 
 typedef struct lost_bytes {
     unsigned missing;

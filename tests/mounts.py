@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -57,11 +58,16 @@ def command(*words: object) -> None:
         raise MountError(f"{words[0]} does not work here: {reason}")
 
 
-def image_directory(size: int, otherwise: Path) -> Path:
+@contextmanager
+def image_directory(size: int, otherwise: Path) -> Iterator[Path]:
     """A new directory for an image of `size` bytes: in memory where that much is free, since a disk
-    that is slow to sync says nothing here; else in `otherwise`. The caller removes it.
+    that is slow to sync says nothing here; else in `otherwise`. Removed at the end.
     """
-    return Path(tempfile.mkdtemp(prefix="pylogwal-", dir=in_memory(size) or otherwise))
+    made = Path(tempfile.mkdtemp(prefix="pylogwal-", dir=in_memory(size) or otherwise))
+    try:
+        yield made
+    finally:
+        shutil.rmtree(made)
 
 
 def make_file_system(kind: str, image: Path, size: int, *options: object) -> None:
@@ -74,3 +80,8 @@ def make_file_system(kind: str, image: Path, size: int, *options: object) -> Non
 def mount(image: Path, on: Path) -> None:
     """On a loop device that goes with the unmount, and its cache with it."""
     command("mount", "-o", "loop", image, on)
+
+
+def unmount(on: Path) -> None:
+    """At once. Raises CalledProcessError where the file system is in use."""
+    subprocess.run(["umount", on], check=True)

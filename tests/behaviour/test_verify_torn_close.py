@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from stores import flip
 
 from pylogwal import Entry, HardState, Wal
 from pylogwal.verification import Verification
@@ -60,10 +61,8 @@ def test_one_item_of_the_offset_index_that_a_later_writer_replaced(
 
 def test_one_byte_of_it_is_damage(tmp_path: Path) -> None:
     segment = closed(tmp_path, b"")
-    whole = segment.read_bytes()
-    for at in (PAGE + EXTRA, len(whole) - PAGE - 4):
-        content = bytearray(whole)
-        content[at] ^= 0x55
-        segment.write_bytes(content)
+    for at in (PAGE + EXTRA, segment.stat().st_size - PAGE - 4):
+        flip(segment, at)
         found = list(Verification(str(tmp_path)))
         assert [finding.needed for finding in found] == [False]
+        flip(segment, at)

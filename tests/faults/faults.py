@@ -64,14 +64,14 @@ class Outcome(NamedTuple):
         assert self.status == 0, f"{self.job.mode}, {self.job.fault}\n{self.output}"
 
 
-def build_shim(directory: Path) -> Path:
-    """Compiles shim.c. Skips where it cannot be laid beneath a program."""
+def build_shim(directory: Path, source: str = "shim.c") -> Path:
+    """Compiles it. Skips where it cannot be laid beneath a program."""
     if sys.platform != "linux":
         pytest.skip("LD_PRELOAD, and the names that the C library gives its functions")
-    made = directory / "shim.so"
+    made = (directory / source).with_suffix(".so")
     compiler = os.environ.get("CC", "cc").split()
     flags = ["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    subprocess.run([*compiler, *flags, "-o", made, HERE / "shim.c"], check=True)
+    subprocess.run([*compiler, *flags, "-o", made, HERE / source], check=True)
     return made
 
 

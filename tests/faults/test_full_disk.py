@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,8 +24,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A small file system of its own."""
     on = tmp_path / "disk"
     on.mkdir()
-    images = image_directory(6 * MIB, tmp_path)
-    try:
+    with image_directory(6 * MIB, tmp_path) as images:
         with mounts_needed():
             if request.param == "tmpfs":
                 command("mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", on)
@@ -36,8 +34,6 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
                 mount(image, on)
         yield on
         subprocess.run(["umount", "-l", str(on)], check=True)
-    finally:
-        shutil.rmtree(images)
 
 
 def entry_of(index: int, size: int = 3000) -> Entry:

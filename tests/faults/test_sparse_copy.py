@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -29,8 +28,7 @@ ROOM_BYTES = MIB // 2
 def mounted(kind: str, on: Path) -> Iterator[Path]:
     """A small file system of that kind."""
     on.mkdir()
-    images = image_directory(SIZES.get(kind, 0), on.parent)
-    try:
+    with image_directory(SIZES.get(kind, 0), on.parent) as images:
         with mounts_needed():
             if kind == "tmpfs":
                 command("mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", on)
@@ -42,8 +40,6 @@ def mounted(kind: str, on: Path) -> Iterator[Path]:
             yield on
         finally:
             subprocess.run(["umount", "-l", str(on)], check=True)
-    finally:
-        shutil.rmtree(images)
 
 
 @pytest.fixture(params=["tmpfs", "ext4", "xfs"])

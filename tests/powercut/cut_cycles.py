@@ -25,7 +25,6 @@ import os
 import select
 import signal
 import struct
-import subprocess
 import sys
 import termios
 import time
@@ -38,7 +37,7 @@ from typing import NamedTuple
 
 from cut_script import Script
 from cut_writer import Load, Writer
-from mounts import SIZES, MountError, command, make_file_system, mount
+from mounts import SIZES, MountError, command, make_file_system, mount, unmount
 from stores import BLANK, State, restore, state_of
 
 from pylogwal import Wal, WalError
@@ -100,7 +99,7 @@ class History:
 
     def close(self) -> None:
         """Unmounts."""
-        _unmount(self._disk)
+        unmount(self._disk)
 
     def cycle(self) -> None:
         """Raises LostError, which says all that is known."""
@@ -150,7 +149,7 @@ class History:
 
     def _start_again(self) -> None:
         """The loop device goes too: nothing that any cache held is left."""
-        _unmount(self._disk)
+        unmount(self._disk)
         try:
             mount(self._image, self._disk)
         except MountError as error:
@@ -312,10 +311,6 @@ def _shown(state: State) -> str:
 
 def _newest_segment(log: Path) -> int:
     return max((int(path.stem, 16) for path in log.glob("*.wal")), default=0)
-
-
-def _unmount(disk: Path) -> None:
-    subprocess.run(["umount", disk], check=True)
 
 
 def run(kind: str, directory: Path, cycles: int, seed: int) -> None:

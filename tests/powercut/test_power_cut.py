@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,10 +23,8 @@ UNTIL_IT_SEES = 500
 @pytest.fixture
 def directory(tmp_path: Path) -> Iterator[Path]:
     """For the image. Whatever is mounted in it is so for the program alone that mounts it."""
-    with mounts_needed():
-        made = image_directory(max(SIZES.values()), tmp_path)
-    yield made
-    shutil.rmtree(made)
+    with mounts_needed(), image_directory(max(SIZES.values()), tmp_path) as made:
+        yield made
 
 
 def cut(kind: str, directory: Path, cycles: int, preloaded: Path | None = None) -> str | None:
